@@ -1,0 +1,32 @@
+"""The base of every model a caller fills in: a bad value is an `InvalidRequest` that echoes nothing."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+
+from llm_gateway.errors import InvalidRequest
+
+__all__ = ["CheckedModel", "complaints"]
+
+
+class CheckedModel(BaseModel):
+    """Frozen, closed to unknown fields, and silent about its input when it refuses one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refuse_typed(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            message = f"{cls.__name__} is not valid: {complaints(error)}."
+        raise InvalidRequest(message)
+
+
+def complaints(error: ValidationError) -> str:
+    """Name each bad field and its rule, never its value."""
+    problems = error.errors(include_input=False, include_context=False, include_url=False)
+    return "; ".join(f"{'.'.join(map(str, problem['loc'])) or 'value'}: {problem['msg']}" for problem in problems[:10])

@@ -1,0 +1,399 @@
+"""The life of a queued request: a table, and the frozen values that move through it.
+
+Two rules: nothing leaves a terminal state, and every accepted transition raises ``version`` by one.
+The diagram in the documentation is drawn from `TRANSITIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from llm_gateway._core.requests import Priority
+from llm_gateway._facts import Attempt, Fault
+from llm_gateway.errors import LLMGatewayError
+
+__all__ = [
+    "TERMINAL",
+    "TRANSITIONS",
+    "AdoptedBy",
+    "Complete",
+    "Disposition",
+    "EnqueueReply",
+    "Enqueued",
+    "ErasureReport",
+    "Fail",
+    "FinishReply",
+    "JobError",
+    "JobEvent",
+    "JobView",
+    "Lane",
+    "LaneGate",
+    "LaneStats",
+    "Lease",
+    "NewJob",
+    "Park",
+    "ParkScope",
+    "QueueStats",
+    "Release",
+    "Retry",
+    "Swept",
+    "TicketState",
+    "Trigger",
+]
+
+
+class TicketState(StrEnum):
+    """Where a ticket stands."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing can happen to it any more."""
+        return self in TERMINAL
+
+
+class Trigger(StrEnum):
+    """What moves a ticket."""
+
+    CLAIMED = "claimed"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    RETRIED = "retried"
+    RELEASED = "released"
+    PARKED = "parked"
+    LEASE_LAPSED = "lease_lapsed"
+    CRASHED_TOO_OFTEN = "crashed_too_often"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+TERMINAL: Final = frozenset(
+    {TicketState.COMPLETED, TicketState.FAILED, TicketState.EXPIRED, TicketState.CANCELLED},
+)
+
+TRANSITIONS: Final[Mapping[tuple[TicketState, Trigger], TicketState]] = {
+    (TicketState.QUEUED, Trigger.CLAIMED): TicketState.PROCESSING,
+    (TicketState.QUEUED, Trigger.PARKED): TicketState.QUEUED,
+    (TicketState.QUEUED, Trigger.EXPIRED): TicketState.EXPIRED,
+    (TicketState.QUEUED, Trigger.CANCELLED): TicketState.CANCELLED,
+    (TicketState.PROCESSING, Trigger.COMPLETED): TicketState.COMPLETED,
+    (TicketState.PROCESSING, Trigger.FAILED): TicketState.FAILED,
+    (TicketState.PROCESSING, Trigger.RETRIED): TicketState.QUEUED,
+    (TicketState.PROCESSING, Trigger.RELEASED): TicketState.QUEUED,
+    (TicketState.PROCESSING, Trigger.PARKED): TicketState.QUEUED,
+    (TicketState.PROCESSING, Trigger.LEASE_LAPSED): TicketState.QUEUED,
+    (TicketState.PROCESSING, Trigger.CRASHED_TOO_OFTEN): TicketState.FAILED,
+    (TicketState.PROCESSING, Trigger.EXPIRED): TicketState.EXPIRED,
+    (TicketState.PROCESSING, Trigger.CANCELLED): TicketState.CANCELLED,
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Lane:
+    """One provider and one model: an outage here delays nobody elsewhere."""
+
+    provider: str
+    model: str
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+    @classmethod
+    def parse(cls, text: str) -> Lane:
+        """Read ``provider/model``; the model may itself hold slashes."""
+        provider, _, model = text.partition("/")
+        return cls(provider, model)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A request about to be stored.
+
+    Attributes:
+        ticket_id: Minted by the backend (`JobStore.mint`).
+        tenant: Who owns it; ``""`` for the only tenant.
+        lane: Provider and model.
+        idempotency_key: Same key, same ticket.
+        fingerprint: Digest of the content that the key stands for.
+        priority: Its share of the lane.
+        created_at: UTC time of the submission.
+        expires_at: UTC time at which waiting ends.
+        not_before: UTC time before which it must not be claimed.
+        reason: Why it waits.
+        group: The batch it belongs to.
+        subjects: Pseudonyms to erase by.
+        echo: What is echoed on events (metadata, correlation id …), kept until the record goes.
+        payload: The sealed request, dropped at the terminal transition unless the job failed.
+        history: Attempts made before it was stored.
+        requeued_from: The dead letter this was made from.
+    """
+
+    ticket_id: str
+    tenant: str
+    lane: Lane
+    idempotency_key: str
+    fingerprint: str
+    priority: Priority
+    created_at: datetime
+    expires_at: datetime
+    not_before: datetime | None = None
+    reason: str | None = None
+    group: str | None = None
+    subjects: tuple[str, ...] = ()
+    echo: bytes = field(default=b"{}", repr=False)
+    payload: bytes = field(repr=False)
+    history: tuple[Attempt, ...] = ()
+    requeued_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptedBy:
+    """Store the job as already running under a lease of this worker: a live call goes on as its first attempt."""
+
+    worker: str
+    lease_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobError:
+    """Why a job failed, in words that quote nobody's content.
+
+    Attributes:
+        type: Name of the error class.
+        message: Its message.
+        fault: The row of the admission table.
+        code: The vendor's machine code.
+        status: HTTP status.
+    """
+
+    type: str
+    message: str
+    fault: Fault | None = None
+    code: str | None = None
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """What the queue knows of a job, without payload and result.
+
+    Attributes:
+        attempts: Attempts spent; an outage spends none.
+        crashes: Leases that lapsed.
+        history: Every attempt, the latest 32.
+        position: Jobs ahead of it in its lane, when that is cheap to tell.
+        relayed: Whether its terminal event has left the outbox.
+    """
+
+    ticket_id: str
+    tenant: str
+    lane: Lane
+    state: TicketState
+    version: int
+    priority: Priority
+    idempotency_key: str
+    fingerprint: str
+    created_at: datetime
+    expires_at: datetime
+    updated_at: datetime
+    not_before: datetime | None = None
+    reason: str | None = None
+    group: str | None = None
+    subjects: tuple[str, ...] = ()
+    echo: bytes = field(default=b"{}", repr=False)
+    attempts: int = 0
+    crashes: int = 0
+    history: tuple[Attempt, ...] = ()
+    error: JobError | None = None
+    position: int | None = None
+    requeued_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to work on a job until a deadline, shown by a random fencing token."""
+
+    job: JobView
+    payload: bytes = field(repr=False)
+    token: str = field(repr=False)
+    deadline: datetime
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enqueued:
+    """Reply to an enqueue.
+
+    Attributes:
+        job: The job, new or found by its idempotency key.
+        created: False when the key had a ticket already.
+        lease: The lease of an adopted job, when one was asked for and the job is new.
+    """
+
+    job: JobView
+    created: bool
+    lease: Lease | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complete:
+    """End with a result."""
+
+    result: bytes = field(repr=False)
+    attempt: Attempt | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fail:
+    """End as a dead letter; the payload is kept for `QueueAdmin.requeue`."""
+
+    error: JobError
+    attempt: Attempt | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Go back and wait; the attempt is spent. At ``max_attempts`` the job fails with *error* instead."""
+
+    error: JobError
+    delay: float
+    max_attempts: int
+    attempt: Attempt | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """Go back and wait; no attempt is spent: the provider is out, or the worker shuts down."""
+
+    reason: str
+    delay: float = 0.0
+    attempt: Attempt | None = None
+
+
+class ParkScope(StrEnum):
+    """How much waits for an operator."""
+
+    JOB = "job"
+    GROUP = "group"
+    LANE = "lane"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Park:
+    """Go back and wait for an operator; no attempt is spent. The whole scope is parked with it."""
+
+    reason: str
+    scope: ParkScope = ParkScope.LANE
+    attempt: Attempt | None = None
+
+
+Disposition = Complete | Fail | Retry | Release | Park
+
+
+@dataclass(frozen=True, slots=True)
+class FinishReply:
+    """Reply to a finish.
+
+    Attributes:
+        accepted: False when the token is not the current one: the worker drops its result.
+        state: State of the job afterwards.
+        replayed: True when this very finish had been accepted before.
+    """
+
+    accepted: bool
+    state: TicketState | None
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """One accepted transition, in the order in which they were accepted."""
+
+    cursor: str
+    ticket_id: str
+    tenant: str
+    version: int
+    state: TicketState
+    reason: str | None
+    group: str | None
+    at: datetime
+    view: JobView = field(repr=False)
+    result: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneGate:
+    """What claim respects: the mirrored circuit, a time to wait for, an operator's pause, a park.
+
+    Attributes:
+        circuit: ``closed``, ``open`` or ``half_open``.
+        not_before: UTC time before which nothing is claimed.
+        max_in_flight: Most jobs under lease at once; ``None``: no limit.
+        paused: Stopped by an operator.
+        parked: Why the lane waits for an operator; ``None`` when it does not.
+    """
+
+    circuit: str = "closed"
+    not_before: datetime | None = None
+    max_in_flight: int | None = None
+    paused: bool = False
+    parked: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneStats:
+    """Counts of one lane, each kept up to date rather than counted."""
+
+    lane: Lane
+    ready: int
+    delayed: int
+    processing: int
+    parked: int
+    dead: int
+    oldest_created_at: datetime | None
+    last_heartbeat_at: datetime | None
+    gate: LaneGate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStats:
+    """Counts of the whole queue."""
+
+    depth: int
+    bytes: int
+    outbox: int
+    max_depth: int
+    max_bytes: int
+    oldest_created_at: datetime | None
+    lanes: tuple[LaneStats, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep found: expired jobs, jobs taken back from lost workers, jobs that crashed too often."""
+
+    expired: int = 0
+    recovered: int = 0
+    dead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureReport:
+    """What an erasure removed."""
+
+    tickets: tuple[str, ...] = ()
+    cancelled: int = 0
+    removed: tuple[str, ...] = ()
+
+
+EnqueueReply = Enqueued | LLMGatewayError

@@ -1,0 +1,43 @@
+"""What an observer is told. No prompt, no answer, no id that would make a metric label explode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from llm_gateway._facts import Fault
+
+__all__ = ["Observation", "ObservationKind"]
+
+
+class ObservationKind(StrEnum):
+    """What happened."""
+
+    ATTEMPT = "attempt"
+    CALL = "call"
+    QUEUED = "queued"
+    CIRCUIT = "circuit"
+    LATCH = "latch"
+    REPLAY_REFUSED = "replay_refused"
+    FENCED = "fenced"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One thing that happened.
+
+    Attributes:
+        kind: What.
+        provider: Where.
+        model: For which model.
+        outcome: ``ok``, ``queued``, ``error``, or a state.
+        fault: Why it failed.
+        seconds: How long it took.
+    """
+
+    kind: ObservationKind
+    provider: str
+    model: str
+    outcome: str = "ok"
+    fault: Fault | None = None
+    seconds: float | None = None

@@ -1,0 +1,1 @@
+"""Response caches. Production takes `NoCache` and never imports the other."""

@@ -1,0 +1,1 @@
+"""Codecs that seal what the queue stores."""

@@ -1,0 +1,418 @@
+"""The contract: every part a consumer may replace, on one page.
+
+A part declares where it may run (``allowed_in``); the client refuses a part that the environment forbids,
+whichever way it got there. Waits in these protocols are unbounded: the caller bounds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol, runtime_checkable
+
+from llm_gateway._core.circuit import CircuitChange, CircuitKey, CircuitSnapshot, Permit, Rejection
+from llm_gateway._core.circuit import Level as CircuitLevel
+from llm_gateway._core.environments import Environment
+from llm_gateway._core.freshness import FreshnessProfile
+from llm_gateway._core.jobs import (
+    AdoptedBy,
+    Disposition,
+    Enqueued,
+    EnqueueReply,
+    ErasureReport,
+    FinishReply,
+    JobEvent,
+    JobView,
+    Lane,
+    LaneStats,
+    Lease,
+    NewJob,
+    QueueStats,
+    Swept,
+)
+from llm_gateway._core.observations import Observation
+from llm_gateway._core.outcomes import TicketEvent
+from llm_gateway._core.requests import LLMRequest
+from llm_gateway._core.responses import PreparedCall, ProviderAnswer, Receipt
+from llm_gateway._core.schema import OutputSchema
+
+__all__ = [
+    "CircuitBreaker",
+    "Clock",
+    "EventPublisher",
+    "JobStore",
+    "Observer",
+    "Outbox",
+    "Part",
+    "PayloadCodec",
+    "Provider",
+    "QueueAdmin",
+    "QueueBackend",
+    "RateLimiter",
+    "ReceiptSink",
+    "ResponseCache",
+    "Watch",
+    "WorkSource",
+]
+
+
+@runtime_checkable
+class Part(Protocol):
+    """Whatever is wired into a client."""
+
+    @property
+    def allowed_in(self) -> frozenset[Environment]:
+        """The environments in which it may run."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, as the policies see it. I/O deadlines follow the event loop's own clock."""
+
+    def monotonic(self) -> float:
+        """Seconds that never jump."""
+        ...
+
+    def now(self) -> datetime:
+        """UTC wall-clock time."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait that long by this clock."""
+        ...
+
+
+class Provider(Part, Protocol):
+    """One vendor under one name."""
+
+    @property
+    def name(self) -> str:
+        """Name that requests use."""
+        ...
+
+    @property
+    def endpoint(self) -> str:
+        """Host that is asked."""
+        ...
+
+    @property
+    def key_id(self) -> str:
+        """Digest that tells the account's keys apart."""
+        ...
+
+    @property
+    def freshness(self) -> FreshnessProfile:
+        """Which suspicions are proof at this provider."""
+        ...
+
+    def prepare(self, request: LLMRequest, schema: OutputSchema) -> PreparedCall:
+        """Turn a request into bytes, without I/O.
+
+        Raises:
+            InvalidRequest: `UnsupportedParameter`, `UnsupportedSchema` and kin, before anything is spent.
+        """
+        ...
+
+    async def send(self, call: PreparedCall, *, timeout: float) -> ProviderAnswer:
+        """Make one attempt, never more.
+
+        Raises:
+            ProviderError: with ``info.fault`` set; also `InvalidRequest` kin for the vendor's 400s.
+        """
+        ...
+
+    def serves(self, call: PreparedCall, served_model: str) -> bool:
+        """Whether *served_model* counts as the model that was asked for (dated snapshots of an alias do)."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what it opened."""
+        ...
+
+
+class CircuitBreaker(Part, Protocol):
+    """Decides whether a call may be made. Synchronous: nothing is awaited while state is half-changed."""
+
+    def acquire(self, key: CircuitKey) -> Permit | Rejection:
+        """Ask for one call."""
+        ...
+
+    def success(self, permit: Permit) -> None:
+        """The provider answered."""
+        ...
+
+    def failure(self, permit: Permit, level: CircuitLevel, *, retry_after: float | None = None) -> None:
+        """The provider is out; *retry_after* is a lower bound for the open time."""
+        ...
+
+    def ignore(self, permit: Permit) -> None:
+        """Neither: cancelled, refused for the caller's own fault, limited."""
+        ...
+
+    def snapshot(self, key: CircuitKey) -> CircuitSnapshot:
+        """Tell the state without changing it."""
+        ...
+
+    def force_open(self, lane: Lane) -> None:
+        """Hold a lane open until it is reset."""
+        ...
+
+    def reset(self, lane: Lane | None = None) -> None:
+        """Close a lane's circuits, or all."""
+        ...
+
+    def subscribe(self, listener: Callable[[CircuitChange], None]) -> None:
+        """Be told of every transition. A listener that raises disturbs nobody."""
+        ...
+
+
+class RateLimiter(Part, Protocol):
+    """Decides how long a call must wait."""
+
+    def delay(self, key: CircuitKey) -> float:
+        """Seconds to wait before sending; 0 sends now."""
+        ...
+
+    def penalise(self, key: CircuitKey, seconds: float) -> None:
+        """The provider asked to wait that long."""
+        ...
+
+
+class ResponseCache(Part, Protocol):
+    """Development only. The null object, `NoCache`, is the one that production takes."""
+
+    async def get(self, key: str) -> bytes | None:
+        """Return what was stored under *key*."""
+        ...
+
+    async def put(self, key: str, entry: bytes) -> None:
+        """Store *entry* under *key*."""
+        ...
+
+    async def clear(self) -> int:
+        """Remove all entries and return how many there were."""
+        ...
+
+
+class PayloadCodec(Part, Protocol):
+    """Seals what the queue stores."""
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the stored bytes are unreadable without a key."""
+        ...
+
+    async def seal(self, data: bytes, *, tenant: str, ticket_id: str, kind: str) -> bytes:
+        """Make *data* storable, bound to its ticket."""
+        ...
+
+    async def open(self, data: bytes, *, tenant: str, ticket_id: str, kind: str) -> bytes:
+        """Undo `seal`.
+
+        Raises:
+            QueueError: when the bytes belong to another ticket or no key opens them.
+        """
+        ...
+
+
+class EventPublisher(Part, Protocol):
+    """Where status events go."""
+
+    async def publish(self, event: TicketEvent) -> None:
+        """Deliver one event and return once it is acknowledged. Raising means: deliver it again later."""
+        ...
+
+
+class ReceiptSink(Part, Protocol):
+    """Where receipts are kept for an audit."""
+
+    async def write(self, receipt: Receipt) -> None:
+        """Keep one receipt."""
+        ...
+
+
+class Observer(Part, Protocol):
+    """Metrics and traces. Must neither block nor raise."""
+
+    def observe(self, observation: Observation) -> None:
+        """Take note."""
+        ...
+
+
+class JobStore(Protocol):
+    """Tickets by id and by idempotency key."""
+
+    def mint(self, tenant: str, idempotency_key: str) -> str:
+        """Make a new ticket id."""
+        ...
+
+    async def enqueue(self, job: NewJob, *, adopted_by: AdoptedBy | None = None) -> Enqueued:
+        """Store a job durably, or find the one that has its key.
+
+        Raises:
+            QueueFull: at the depth or byte limit; nothing is stored.
+            IdempotencyConflict: the key stands for other content.
+            QueueUnavailable: nothing was stored.
+            DurabilityUnknown: it may have been stored.
+        """
+        ...
+
+    async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[EnqueueReply]:
+        """Do the same for many, each on its own: one refusal does not touch the others."""
+        ...
+
+    async def find(self, tenant: str, idempotency_key: str) -> JobView | None:
+        """Return the job that has this key."""
+        ...
+
+    async def get(self, tenant: str, ticket_id: str) -> JobView:
+        """Return a job.
+
+        Raises:
+            TicketNotFound: unknown, gone, or another tenant's.
+        """
+        ...
+
+    async def result(self, tenant: str, ticket_id: str) -> bytes | None:
+        """Return the stored result of a completed job."""
+        ...
+
+    async def cancel(self, tenant: str, ticket_id: str) -> JobView:
+        """Cancel a job that is not terminal; return it as it then is.
+
+        Raises:
+            TicketNotFound: unknown, gone, or another tenant's.
+        """
+        ...
+
+    async def cancel_group(self, tenant: str, group: str) -> int:
+        """Cancel every job of a group that is not terminal; return how many."""
+        ...
+
+    async def erase(self, tenant: str, *, ticket_id: str | None = None, subject: str | None = None) -> ErasureReport:
+        """Cancel, then remove payload, result, echo and history of a ticket or of all of a subject's."""
+        ...
+
+
+class WorkSource(Protocol):
+    """What a worker needs."""
+
+    async def lanes(self) -> list[LaneStats]:
+        """Every lane that holds jobs, with its gate."""
+        ...
+
+    async def claim(self, lane: Lane, count: int, *, worker: str, lease_seconds: float, claim_id: str) -> list[Lease]:
+        """Take up to *count* jobs under lease, in fair order, if the lane's gate lets any through.
+
+        The same *claim_id* asked again returns the same jobs while their leases hold.
+        """
+        ...
+
+    async def extend(self, lease: Lease, lease_seconds: float) -> bool:
+        """Prolong a lease; False when the token is no longer the current one."""
+        ...
+
+    async def finish(self, lease: Lease, disposition: Disposition) -> FinishReply:
+        """End one attempt. State, counters, result and event change in one step."""
+        ...
+
+    async def sweep(self, limit: int = 100) -> Swept:
+        """Expire what has waited too long and take back what lost workers held."""
+        ...
+
+    async def heartbeat(self, worker: str, lanes: Sequence[Lane]) -> None:
+        """Show that a worker stands ready for these lanes."""
+        ...
+
+    async def set_gate(self, lane: Lane, *, circuit: str, not_before: datetime | None) -> None:
+        """Mirror the circuit of a lane."""
+        ...
+
+    async def pin(self, tenant: str, group: str, lane: Lane, served_model: str) -> str:
+        """Pin a group's served model if it has none, and return the one it has."""
+        ...
+
+    async def wait_ready(self) -> None:
+        """Return when jobs may have become claimable since the call began."""
+        ...
+
+
+class Outbox(Protocol):
+    """Events that still have to leave. Written only when the queue was started with ``outbox=True``."""
+
+    async def unrelayed(self, limit: int = 100) -> list[JobEvent]:
+        """Return the oldest events that nobody acknowledged."""
+        ...
+
+    async def relayed(self, cursor: str) -> None:
+        """Acknowledge all events up to this one."""
+        ...
+
+    async def wait_unrelayed(self) -> None:
+        """Return when there is an event to relay."""
+        ...
+
+
+class Watch(Protocol):
+    """Being told of changes."""
+
+    async def wait(self, tenant: str, ticket_id: str, *, beyond: int) -> JobView:
+        """Return the job once its version exceeds *beyond*.
+
+        Raises:
+            TicketNotFound: unknown, gone, or another tenant's.
+        """
+        ...
+
+    async def events(self, tenant: str, *, group: str | None, after: str | None, limit: int = 100) -> list[JobEvent]:
+        """Wait for events after a cursor and return them; from now on when *after* is ``None``.
+
+        Where the cursor has been trimmed away, the current state of every ticket that matches comes first.
+        """
+        ...
+
+
+class QueueAdmin(Protocol):
+    """What an operator needs."""
+
+    async def stats(self) -> QueueStats:
+        """Counts, each O(1)."""
+        ...
+
+    async def list_jobs(self, *, tenant: str | None = None, limit: int = 100) -> list[JobView]:
+        """Return the newest jobs."""
+        ...
+
+    async def pause(self, lane: Lane) -> None:
+        """Stop claims of a lane."""
+        ...
+
+    async def resume(self, lane: Lane) -> None:
+        """Undo `pause`, and un-park the lane and its jobs."""
+        ...
+
+    async def requeue(self, tenant: str, ticket_id: str) -> JobView:
+        """Make a new ticket from a dead letter, with ``requeued_from`` set.
+
+        Raises:
+            TicketNotFound: unknown, gone, or another tenant's.
+            QueueError: it is not a dead letter.
+        """
+        ...
+
+
+class QueueBackend(Part, JobStore, WorkSource, Outbox, Watch, QueueAdmin, Protocol):
+    """The durable queue, composed of what its users need of it."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether an accepted job survives this process."""
+        ...
+
+    async def start(self, *, outbox: bool) -> None:
+        """Open what is needed. Idempotent."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what was opened. Stored jobs stay."""
+        ...

@@ -1,0 +1,1 @@
+"""Public doubles, conformance suites and the simulated provider."""
