@@ -240,7 +240,11 @@ class Observer(Part, Protocol):
 
 
 class JobStore(Protocol):
-    """Tickets by id and by idempotency key."""
+    """Tickets by id and by idempotency key.
+
+    Whoever names a ticket that is unknown, gone or another tenant's gets `TicketNotFound`, here and in every
+    other protocol of the queue.
+    """
 
     def mint(self, tenant: str, idempotency_key: str) -> str:
         """Make a new ticket id."""
@@ -266,11 +270,7 @@ class JobStore(Protocol):
         ...
 
     async def get(self, tenant: str, ticket_id: str) -> JobView:
-        """Return a job.
-
-        Raises:
-            TicketNotFound: unknown, gone, or another tenant's.
-        """
+        """Return a job."""
         ...
 
     async def result(self, tenant: str, ticket_id: str) -> bytes | None:
@@ -278,11 +278,7 @@ class JobStore(Protocol):
         ...
 
     async def cancel(self, tenant: str, ticket_id: str) -> JobView:
-        """Cancel a job that is not terminal; return it as it then is.
-
-        Raises:
-            TicketNotFound: unknown, gone, or another tenant's.
-        """
+        """Cancel a job that is not terminal; return it as it then is."""
         ...
 
     async def cancel_group(self, tenant: str, group: str) -> int:
@@ -357,11 +353,7 @@ class Watch(Protocol):
     """Being told of changes."""
 
     async def wait(self, tenant: str, ticket_id: str, *, beyond: int) -> JobView:
-        """Return the job once its version exceeds *beyond*.
-
-        Raises:
-            TicketNotFound: unknown, gone, or another tenant's.
-        """
+        """Return the job once its version exceeds *beyond*."""
         ...
 
     async def events(self, tenant: str, *, group: str | None, after: str | None, limit: int = 100) -> list[JobEvent]:
@@ -392,12 +384,7 @@ class QueueAdmin(Protocol):
         ...
 
     async def requeue(self, tenant: str, ticket_id: str) -> JobView:
-        """Make a new ticket from a dead letter, with ``requeued_from`` set.
-
-        Raises:
-            TicketNotFound: unknown, gone, or another tenant's.
-            QueueError: it is not a dead letter.
-        """
+        """Make a new ticket from a dead letter, with ``requeued_from`` set; `QueueError` when it is none."""
         ...
 
 

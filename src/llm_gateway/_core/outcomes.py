@@ -11,7 +11,8 @@ from typing import Final, Generic, Literal, TypeVar
 
 from pydantic import JsonValue
 
-from llm_gateway._core.jobs import JobError, TicketState
+from llm_gateway._core.jobs import JobError
+from llm_gateway._core.lifecycle import TicketState
 from llm_gateway._core.requests import LLMRequest
 from llm_gateway._core.responses import LLMResponse, Receipt, Usage
 from llm_gateway.errors import LLMGatewayError

@@ -78,15 +78,18 @@ def check_output(schema: OutputSchema, text: str) -> None:
     """
     if schema.json_schema is None:
         return
+    problem = _first_problem(schema.json_schema, _parse(text))
+    if problem is not None:
+        raise invalid_output(problem, text)
+
+
+def _first_problem(json_schema: Mapping[str, JsonValue], value: JsonValue) -> str | None:
     # Imported here: only workers need it, and a first answer should not wait for it.
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
-    value = _parse(text)
-    problem = best_match(Draft202012Validator(dict(schema.json_schema)).iter_errors(value))
-    if problem is not None:
-        reason = f"{problem.json_path}: breaks the rule {problem.validator!r}"
-        raise invalid_output(reason, text)
+    problem = cast("ValidationError | None", best_match(Draft202012Validator(json_schema).iter_errors(value)))
+    return None if problem is None else f"{problem.json_path}: breaks the rule {problem.validator!r}"
 
 
 def invalid_output(reason: str, text: str) -> InvalidOutput:
