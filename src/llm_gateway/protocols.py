@@ -1,7 +1,6 @@
 """The contract: every part a consumer may replace, on one page.
 
-A part declares where it may run (``allowed_in``); the client refuses a part that the environment forbids,
-whichever way it got there. Waits in these protocols are unbounded: the caller bounds them.
+A part declares where it may run (``allowed_in``). Waits in these protocols are unbounded: the caller bounds them.
 """
 
 from __future__ import annotations
@@ -10,8 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from llm_gateway._core.circuit import CircuitChange, CircuitKey, CircuitSnapshot, Permit, Rejection
-from llm_gateway._core.circuit import Level as CircuitLevel
+from llm_gateway._core.circuit import CircuitChange, CircuitKey, CircuitSnapshot, Level, Permit, Rejection
 from llm_gateway._core.environments import Environment
 from llm_gateway._core.freshness import FreshnessProfile
 from llm_gateway._core.jobs import (
@@ -141,7 +139,7 @@ class CircuitBreaker(Part, Protocol):
         """The provider answered."""
         ...
 
-    def failure(self, permit: Permit, level: CircuitLevel, *, retry_after: float | None = None) -> None:
+    def failure(self, permit: Permit, level: Level, *, retry_after: float | None = None) -> None:
         """The provider is out; *retry_after* is a lower bound for the open time."""
         ...
 
@@ -298,7 +296,7 @@ class WorkSource(Protocol):
         ...
 
     async def claim(self, lane: Lane, count: int, *, worker: str, lease_seconds: float, claim_id: str) -> list[Lease]:
-        """Take up to *count* jobs under lease, in fair order, if the lane's gate lets any through.
+        """Take up to *count* jobs under lease, in fair order, as far as the lane's gate lets them through.
 
         The same *claim_id* asked again returns the same jobs while their leases hold.
         """
@@ -357,10 +355,7 @@ class Watch(Protocol):
         ...
 
     async def events(self, tenant: str, *, group: str | None, after: str | None, limit: int = 100) -> list[JobEvent]:
-        """Wait for events after a cursor and return them; from now on when *after* is ``None``.
-
-        Where the cursor has been trimmed away, the current state of every ticket that matches comes first.
-        """
+        """Wait for events after a cursor (from now on when ``None``); past a gap, the current states come first."""
         ...
 
 

@@ -85,11 +85,13 @@ def check_output(schema: OutputSchema, text: str) -> None:
 
 def _first_problem(json_schema: Mapping[str, JsonValue], value: JsonValue) -> str | None:
     # Imported here: only workers need it, and a first answer should not wait for it.
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
+    import jsonschema
 
-    problem = cast("ValidationError | None", best_match(Draft202012Validator(json_schema).iter_errors(value)))
-    return None if problem is None else f"{problem.json_path}: breaks the rule {problem.validator!r}"
+    try:
+        jsonschema.validate(value, json_schema)
+    except jsonschema.ValidationError as error:
+        return f"{error.json_path}: breaks the rule {error.validator!r}"
+    return None
 
 
 def invalid_output(reason: str, text: str) -> InvalidOutput:
