@@ -146,3 +146,13 @@ class WorkerOptions(Options):
     lease_seconds: Seconds = 30.0
     sweep_seconds: Seconds = 5.0
     drain_timeout: Annotated[float, Field(ge=0.0, le=3_600.0)] = 20.0
+
+    def changed(self, *, concurrency: int | None = None, drain_timeout: float | None = None) -> WorkerOptions:
+        """Return these options with what is given in place.
+
+        Raises:
+            ConfigurationError: a value is out of range.
+        """
+        given = {"concurrency": concurrency, "drain_timeout": drain_timeout}
+        changes = {name: value for name, value in given.items() if value is not None}
+        return WorkerOptions.model_validate(self.model_dump() | changes)

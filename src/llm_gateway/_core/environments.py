@@ -7,7 +7,7 @@ from typing import Final
 
 from llm_gateway.errors import ConfigurationError
 
-__all__ = ["EVERYWHERE", "WORKSHOP", "Environment", "parse_environment"]
+__all__ = ["EVERYWHERE", "WORKSHOP", "Environment", "EnvironmentType", "parse_environment"]
 
 
 class Environment(StrEnum):
@@ -24,6 +24,7 @@ class Environment(StrEnum):
         return self not in WORKSHOP
 
 
+EnvironmentType = Environment
 EVERYWHERE: Final = frozenset(Environment)
 WORKSHOP: Final = frozenset({Environment.DEVELOPMENT, Environment.TESTING})
 

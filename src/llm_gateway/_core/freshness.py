@@ -1,10 +1,54 @@
-"""Signs that an answer was served from an intermediary's cache: what proves it, what only suggests it."""
+"""Signs that an answer was served from an intermediary's cache: what proves it, what only suggests it.
+
+Proof is an explicit hit: a header in which a cache says so, or an ``Age`` above zero. Suspicion is a trait that a
+replay has and a fresh answer should not; it counts as proof only where the provider is known to keep that trait.
+Values such as DYNAMIC, BYPASS and MISS, and the vendors' own prompt-cache token counts, are neither.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Final
 
-__all__ = ["FreshnessProfile"]
+from llm_gateway._core.responses import CacheSignal, ProviderAnswer, SignalWeight
+
+__all__ = ["FreshnessProfile", "inspect", "proven"]
+
+OLDEST_CREATED: Final = timedelta(seconds=30)
+SHOWN: Final = 80
+
+# What each header says on a hit. A value is compared word by word, in lower case.
+HIT_WORDS: Final[Mapping[str, frozenset[str]]] = {
+    "akamai-cache-status": frozenset({"hit", "refreshhit", "hitstale"}),
+    "cache-status": frozenset({"hit", "collapsed"}),
+    "cf-aig-cache-status": frozenset({"hit"}),
+    "cf-cache-status": frozenset({"hit", "stale", "updating", "revalidated"}),
+    "helicone-cache": frozenset({"hit"}),
+    "x-ai-cache-status": frozenset({"hit"}),
+    "x-cache": frozenset({"hit", "tcp_hit", "tcp_mem_hit", "stale"}),
+    "x-cache-status": frozenset({"hit", "stale", "updating", "revalidated"}),
+    "x-llmgateway-cache": frozenset({"hit"}),
+    "x-nginx-cache": frozenset({"hit", "stale", "updating", "revalidated"}),
+    "x-openrouter-cache-status": frozenset({"hit"}),
+    "x-portkey-cache-status": frozenset({"hit"}),
+    "x-proxy-cache": frozenset({"hit", "stale", "updating", "revalidated"}),
+    "x-vercel-cache": frozenset({"hit", "stale", "prerender"}),
+}
+# A number above zero in these is the age of a stored answer, or the count of its uses.
+POSITIVE: Final = frozenset({"age", "x-ai-cache-age", "x-cache-hits", "x-openrouter-cache-age"})
+# These stand on hits only.
+PRESENT: Final = frozenset({"x-litellm-cache-key", "x-openrouter-cache-source-id"})
+STALE_WARNINGS: Final = ("110", "111")
+# Traces of a gateway that could cache; its own switch is sent only where the settings name it.
+GATEWAYS: Final[Mapping[str, str]] = {
+    "cf-aig-": "cloudflare ai gateway",
+    "helicone-": "helicone",
+    "x-litellm-": "litellm",
+    "x-portkey-": "portkey",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,3 +64,69 @@ class FreshnessProfile:
     unique_response_ids: bool = False
     truthful_created: bool = False
     counts_usage: bool = False
+
+
+def inspect(answer: ProviderAnswer, *, profile: FreshnessProfile, seen_ids: Container[str]) -> tuple[CacheSignal, ...]:
+    """Return every sign of a cache on *answer*; none on an ordinary one.
+
+    Args:
+        answer: What came back.
+        profile: Which suspicions are proof here.
+        seen_ids: Response ids of earlier answers.
+    """
+    return (*_in_headers(answer.headers), *_in_body(answer, profile, seen_ids))
+
+
+def proven(signals: Iterable[CacheSignal]) -> bool:
+    """Whether the signs prove that the answer is not fresh."""
+    return any(signal.weight is SignalWeight.PROOF for signal in signals)
+
+
+def _in_headers(headers: Mapping[str, str]) -> Iterator[CacheSignal]:
+    for name, value in headers.items():
+        if _hit(name, value):
+            yield CacheSignal(name, value[:SHOWN], SignalWeight.PROOF)
+        elif name.startswith(tuple(GATEWAYS)):
+            gateway = next(gateway for prefix, gateway in GATEWAYS.items() if name.startswith(prefix))
+            yield CacheSignal("gateway", gateway, SignalWeight.NEUTRAL)
+
+
+def _hit(name: str, value: str) -> bool:
+    words = HIT_WORDS.get(name)
+    if words is not None:
+        return not words.isdisjoint(_words(value))
+    if name in POSITIVE:
+        return any(number.isascii() and number.isdigit() and int(number) > 0 for number in _words(value))
+    if name == "x-varnish":
+        return len(value.split()) > 1
+    return name in PRESENT or (name == "warning" and value.strip().startswith(STALE_WARNINGS))
+
+
+def _words(value: str) -> list[str]:
+    separated = value.lower()
+    for separator in ",;=":
+        separated = separated.replace(separator, " ")
+    return separated.split()
+
+
+def _in_body(answer: ProviderAnswer, profile: FreshnessProfile, seen_ids: Container[str]) -> Iterator[CacheSignal]:
+    if answer.response_id is not None and answer.response_id in seen_ids:
+        yield CacheSignal("repeated_response_id", answer.response_id[:SHOWN], _weight(profile.unique_response_ids))
+    if answer.created is not None and _age(answer, answer.created) > OLDEST_CREATED:
+        yield CacheSignal("created_before_sending", answer.created.isoformat(), _weight(profile.truthful_created))
+    if answer.text and answer.usage.input_tokens == 0 and answer.usage.output_tokens == 0:
+        yield CacheSignal("zero_usage", "0", _weight(profile.counts_usage))
+
+
+def _weight(reliable: object) -> SignalWeight:
+    return SignalWeight.PROOF if reliable else SignalWeight.SUSPICION
+
+
+def _age(answer: ProviderAnswer, created: datetime) -> timedelta:
+    """How long before sending it was made, by the vendor's own clock as its Date header shows it."""
+    try:
+        skew = parsedate_to_datetime(answer.headers.get("date", "")) - answer.first_byte_at
+    except (TypeError, ValueError):
+        # No usable Date: the two clocks are taken to agree.
+        skew = timedelta(0)
+    return answer.sent_at + skew - created

@@ -38,6 +38,7 @@ class Trigger(StrEnum):
     RETRIED = "retried"
     RELEASED = "released"
     PARKED = "parked"
+    RESUMED = "resumed"
     LEASE_LAPSED = "lease_lapsed"
     CRASHED_TOO_OFTEN = "crashed_too_often"
     EXPIRED = "expired"
@@ -51,6 +52,7 @@ TERMINAL: Final = frozenset(
 TRANSITIONS: Final[Mapping[tuple[TicketState, Trigger], TicketState]] = {
     (TicketState.QUEUED, Trigger.CLAIMED): TicketState.PROCESSING,
     (TicketState.QUEUED, Trigger.PARKED): TicketState.QUEUED,
+    (TicketState.QUEUED, Trigger.RESUMED): TicketState.QUEUED,
     (TicketState.QUEUED, Trigger.EXPIRED): TicketState.EXPIRED,
     (TicketState.QUEUED, Trigger.CANCELLED): TicketState.CANCELLED,
     (TicketState.PROCESSING, Trigger.COMPLETED): TicketState.COMPLETED,

@@ -1,0 +1,237 @@
+"""One live question: a result now, or a ticket, or a typed error."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from secrets import token_hex
+from typing import Final, Generic, TypeVar
+
+from llm_gateway._core.admission import ADMISSION, LiveAction
+from llm_gateway._core.fingerprint import fingerprint
+from llm_gateway._core.jobs import AdoptedBy
+from llm_gateway._core.outcomes import Completed, Pending, WaitReason
+from llm_gateway._core.payloads import StoredResult
+from llm_gateway._core.receipts import response_of
+from llm_gateway._core.requests import LLMRequest, Priority
+from llm_gateway._core.schema import OutputType
+from llm_gateway._engine import Engine
+from llm_gateway._facts import Fault
+from llm_gateway._pipeline import Call
+from llm_gateway._settlement import Settlement, stop
+from llm_gateway._tickets import Tickets
+from llm_gateway.errors import (
+    DeadlineExceeded,
+    ErrorInfo,
+    IdempotencyConflict,
+    InvalidOutput,
+    LLMGatewayError,
+    ModelMismatch,
+)
+from llm_gateway.protocols import QueueBackend
+
+__all__ = ["Asking", "Desk", "Question", "with_key"]
+
+T = TypeVar("T")
+RESERVE: Final = 0.25
+RESERVED_SHARE: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question(Generic[T]):
+    """What is asked, by whom, and how.
+
+    Attributes:
+        tenant: Who asks.
+        request: What is asked.
+        output_type: What the answer must be.
+        timeout: Seconds the caller waits.
+        queueing: Whether a queue may take it.
+        output_retries: How often an invalid answer is asked for again.
+    """
+
+    tenant: str
+    request: LLMRequest
+    output_type: OutputType[T]
+    timeout: float
+    queueing: bool
+    output_retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The queue's side of asking, where there is a queue."""
+
+    queue: QueueBackend
+    tickets: Tickets
+    settlement: Settlement
+
+
+class Asking:
+    """Asks live questions for one client."""
+
+    def __init__(self, engine: Engine, desk: Desk | None) -> None:
+        self._engine = engine
+        self._desk = desk
+        self._clock = engine.parts.clock
+        self._name = f"client-{token_hex(6)}"
+
+    async def ask(self, question: Question[T]) -> Completed[T] | Pending:
+        """Ask until there is an answer, a ticket, or an error that neither can heal.
+
+        Raises:
+            LLMGatewayError: of the class that tells what happened.
+        """
+        desk = self._desk if question.queueing else None
+        if desk is not None and question.request.idempotency_key is not None:
+            known = await self._known(desk, question)
+            if known is not None:
+                return known
+        deadline = self._clock.monotonic() + question.timeout
+        retries_left = question.output_retries
+        while True:
+            call = self._engine.prepare(question.request, question.output_type.schema, deadline=deadline)
+            outcome = await self._asked_once(question, call, desk)
+            if isinstance(outcome, Pending):
+                return outcome
+            try:
+                return await self._completed(question, call, outcome)
+            except InvalidOutput as error:
+                call.blame(Fault.INVALID_OUTPUT)
+                if retries_left <= 0 or self._clock.monotonic() >= deadline:
+                    raise error.having(_merged(error, call)) from None
+            retries_left -= 1
+
+    async def _known(self, desk: Desk, question: Question[T]) -> Completed[T] | Pending | None:
+        request = question.request
+        job = await desk.queue.find(question.tenant, request.idempotency_key or "")
+        if job is None:
+            return None
+        if job.fingerprint != fingerprint(request):
+            message = "The idempotency key belongs to a request with other content."
+            raise IdempotencyConflict(message)
+        return await desk.tickets.outcome(job, question.output_type)
+
+    async def _asked_once(self, question: Question[T], call: Call, desk: Desk | None) -> StoredResult | Pending:
+        try:
+            if desk is None:
+                return await self._without_queue(question, call)
+            return await self._with_queue(question, call, desk)
+        except LLMGatewayError as error:
+            # Tries that ended before this error are part of its story.
+            raise error.having(_merged(error, call)) from None
+
+    async def _without_queue(self, question: Question[T], call: Call) -> StoredResult:
+        try:
+            async with asyncio.timeout(question.timeout):
+                return await self._engine.live(call, question.timeout, replayable=True)
+        except TimeoutError:
+            raise self._too_late(call) from None
+
+    async def _with_queue(self, question: Question[T], call: Call, desk: Desk) -> StoredResult | Pending:
+        # A try may outlast the caller: then its answer completes the ticket, and nothing is paid twice.
+        work = asyncio.create_task(
+            self._engine.live(call, self._engine.parts.http.attempt_timeout, replayable=True),
+            name="llm_gateway call",
+        )
+        reserve = min(RESERVE, question.timeout * RESERVED_SHARE)
+        try:
+            await asyncio.wait({work}, timeout=question.timeout - reserve)
+            if not work.done() and call.sending:
+                return await self._adopted(question, call, desk, work)
+        except BaseException:
+            await stop(work)
+            raise
+        if not work.done():
+            await stop(work)
+            if work.cancelled():
+                return await self._queued(question, call, desk, self._too_late(call))
+        return await self._ended(question, call, desk, work)
+
+    async def _ended(
+        self, question: Question[T], call: Call, desk: Desk, work: asyncio.Task[StoredResult]
+    ) -> StoredResult | Pending:
+        try:
+            return work.result()
+        except LLMGatewayError as error:
+            if call.decision.action is not LiveAction.QUEUE:
+                raise
+            return await self._queued(question, call, desk, error)
+
+    async def _queued(self, question: Question[T], call: Call, desk: Desk, error: LLMGatewayError) -> Pending:
+        job = await desk.tickets.new_job(
+            question.tenant,
+            with_key(question.request),
+            question.output_type.schema,
+            priority=Priority.INTERACTIVE,
+            reason=ADMISSION[error.fault or Fault.UNKNOWN].reason,
+            delay=call.decision.delay,
+            history=call.attempts,
+        )
+        enqueued = await desk.tickets.store(job, question.request)
+        self._engine.observe_call(call, "queued", error)
+        return await desk.tickets.pending(enqueued.job)
+
+    async def _adopted(
+        self, question: Question[T], call: Call, desk: Desk, work: asyncio.Task[StoredResult]
+    ) -> Pending:
+        """Store the ticket with the running try as its first attempt, under lease."""
+        call.live = False
+        lease_seconds = self._engine.parts.worker.lease_seconds
+        job = await desk.tickets.new_job(
+            question.tenant,
+            with_key(question.request),
+            question.output_type.schema,
+            priority=Priority.INTERACTIVE,
+            reason=WaitReason.DEADLINE,
+            history=call.attempts,
+        )
+        adopter = AdoptedBy(worker=self._name, lease_seconds=lease_seconds)
+        enqueued = await desk.tickets.store(job, question.request, adopted_by=adopter)
+        if enqueued.lease is None:
+            await stop(work)
+        else:
+            name = f"adopted call of {enqueued.job.ticket_id}"
+            self._engine.adopted.start(desk.settlement.tend(enqueued.lease, work, call), name)
+        self._engine.observe_call(call, "queued")
+        return await desk.tickets.pending(enqueued.job)
+
+    async def _completed(self, question: Question[T], call: Call, result: StoredResult) -> Completed[T]:
+        response = response_of(result, question.output_type)
+        try:
+            await self._engine.require_pinned(question.tenant, call, response.receipt.served_model)
+        except ModelMismatch as error:
+            call.blame(Fault.MODEL_MISMATCH)
+            raise error.tried(call.attempts) from None
+        if response.receipt.source == "live":
+            await self._engine.keep_receipt(response.receipt)
+        self._engine.observe_call(call, "ok")
+        request = question.request
+        return Completed(response, metadata=request.metadata, correlation_id=request.correlation_id)
+
+    @staticmethod
+    def _too_late(call: Call) -> DeadlineExceeded:
+        message = f"{call.prepared.provider} did not answer within the timeout."
+        return DeadlineExceeded(message, info=call.info(Fault.DEADLINE)).tried(call.attempts)
+
+
+def with_key(request: LLMRequest) -> LLMRequest:
+    """Return the request with an idempotency key, minted when it has none."""
+    if request.idempotency_key is not None:
+        return request
+    return request.model_copy(update={"idempotency_key": token_hex(16)})
+
+
+def _merged(error: LLMGatewayError, call: Call) -> ErrorInfo:
+    """What the error knows, filled up with what the call knows."""
+    known = call.info(error.fault or Fault.UNKNOWN)
+    return replace(
+        error.info,
+        fault=error.fault or Fault.UNKNOWN,
+        provider=error.info.provider or known.provider,
+        endpoint=error.info.endpoint or known.endpoint,
+        model=error.info.model or known.model,
+        key_id=error.info.key_id or known.key_id,
+        correlation_id=error.info.correlation_id or known.correlation_id,
+        attempts=error.info.attempts or tuple(call.attempts),
+    )

@@ -1,0 +1,100 @@
+"""What becomes of a job: the decisions every queue backend shares, without storage and without a clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from llm_gateway._core.jobs import (
+    Complete,
+    Disposition,
+    Fail,
+    JobError,
+    JobView,
+    LaneGate,
+    Release,
+    Retry,
+)
+from llm_gateway._core.lifecycle import Trigger
+from llm_gateway._core.outcomes import WaitReason
+from llm_gateway._facts import Attempt, Fault
+
+__all__ = ["HISTORY_LIMIT", "Settlement", "allowance", "lapse", "remember", "settle"]
+
+HISTORY_LIMIT: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """A transition that has been decided.
+
+    Attributes:
+        trigger: The row of the life cycle table.
+        view: The job with its new counters, history, reason and error; state and version are not yet moved.
+        result: The result to store.
+    """
+
+    trigger: Trigger
+    view: JobView
+    result: bytes | None = field(default=None, repr=False)
+
+
+def settle(view: JobView, disposition: Disposition, now: datetime) -> Settlement:
+    """Decide how an attempt ends. Completing, failing and retrying spend an attempt; releasing and parking do not."""
+    tried = remember(replace(view, reason=None, not_before=None), disposition.attempt)
+    spent = replace(tried, attempts=tried.attempts + 1)
+    match disposition:
+        case Complete(result=result):
+            return Settlement(trigger=Trigger.COMPLETED, view=spent, result=result)
+        case Fail(error=error):
+            return Settlement(trigger=Trigger.FAILED, view=replace(spent, error=error))
+        case Retry():
+            return _retry(spent, disposition, now)
+        case Release(reason=reason, delay=delay):
+            waiting = replace(tried, reason=reason, not_before=_after(now, delay))
+            return Settlement(trigger=Trigger.RELEASED, view=waiting)
+        case _:
+            return Settlement(trigger=Trigger.PARKED, view=replace(tried, reason=disposition.reason))
+
+
+def lapse(view: JobView, lost: Attempt | None, max_crashes: int) -> Settlement:
+    """Decide what follows when a lease was not renewed: wait again, or fail at the cap. No attempt is spent."""
+    crashed = replace(remember(view, lost), crashes=view.crashes + 1, not_before=None)
+    if crashed.crashes < max_crashes:
+        return Settlement(trigger=Trigger.LEASE_LAPSED, view=replace(crashed, reason=WaitReason.WORKER_LOST))
+    error = JobError(
+        type="TicketFailed",
+        message=f"The workers that held it were lost {crashed.crashes} times.",
+        fault=Fault.WORKER_LOST,
+        code="worker_lost",
+    )
+    return Settlement(trigger=Trigger.CRASHED_TOO_OFTEN, view=replace(crashed, error=error, reason=None))
+
+
+def remember(view: JobView, attempt: Attempt | None) -> JobView:
+    """Add an attempt to the history, of which the latest 32 are kept."""
+    if attempt is None:
+        return view
+    return replace(view, history=(*view.history, attempt)[-HISTORY_LIMIT:])
+
+
+def allowance(gate: LaneGate, count: int, in_flight: int, now: datetime) -> int:
+    """Tell how many of *count* jobs a lane's gate lets through. Half-open blocks nothing: the breaker has permits."""
+    shut = gate.paused or gate.parked is not None or gate.circuit == "open"
+    if shut or (gate.not_before is not None and gate.not_before > now):
+        return 0
+    if gate.max_in_flight is None:
+        return max(count, 0)
+    return max(min(count, gate.max_in_flight - in_flight), 0)
+
+
+def _retry(spent: JobView, disposition: Retry, now: datetime) -> Settlement:
+    if spent.attempts >= disposition.max_attempts:
+        return Settlement(trigger=Trigger.FAILED, view=replace(spent, error=disposition.error))
+    waiting = replace(spent, reason=WaitReason.RETRYING, not_before=_after(now, disposition.delay))
+    return Settlement(trigger=Trigger.RETRIED, view=waiting)
+
+
+def _after(now: datetime, delay: float) -> datetime | None:
+    return now + timedelta(seconds=delay) if delay > 0 else None

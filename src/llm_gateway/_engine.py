@@ -1,0 +1,290 @@
+"""What the client and its workers share: providers, the path of a call, latches, and the mirror of the circuits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Final
+
+from llm_gateway._background import Background
+from llm_gateway._core.circuit import CircuitChange, CircuitKey, CircuitState
+from llm_gateway._core.environments import Environment
+from llm_gateway._core.fingerprint import cache_key
+from llm_gateway._core.jobs import Lane
+from llm_gateway._core.latch import Latches
+from llm_gateway._core.observations import Observation, ObservationKind
+from llm_gateway._core.payloads import StoredResult, read_result
+from llm_gateway._core.receipts import receipt_of
+from llm_gateway._core.requests import LLMRequest
+from llm_gateway._core.responses import Receipt
+from llm_gateway._core.schema import OutputSchema
+from llm_gateway._facts import Fault
+from llm_gateway._pipeline import Admitting, Answer, Call, Guarding, Layer, SeenIds, Sending, latched
+from llm_gateway._retrying import Retrying
+from llm_gateway.errors import (
+    ClientClosed,
+    ConfigurationError,
+    InvalidRequest,
+    LLMGatewayError,
+    ModelMismatch,
+    PayloadTooLarge,
+)
+from llm_gateway.parts import Parts, refuse_forbidden
+from llm_gateway.protocols import Provider, QueueBackend
+
+__all__ = ["HEARTBEAT_FRESH", "Engine"]
+
+logger: Final = logging.getLogger("llm_gateway")
+SETTLING_SECONDS: Final = 5.0
+HEARTBEAT_FRESH: Final = timedelta(seconds=10)
+
+
+class Engine:
+    """Carries out calls. One for each client; bound to the event loop and process it was opened in."""
+
+    def __init__(
+        self, providers: Sequence[Provider], queue: QueueBackend | None, parts: Parts, environment: Environment
+    ) -> None:
+        refuse_forbidden(environment, providers, queue, parts)
+        self.environment = environment
+        self.providers: Mapping[str, Provider] = MappingProxyType(_by_name(providers))
+        self.queue = queue
+        self.parts = parts
+        self.latches = Latches()
+        self.adopted = Background()
+        self.settlements = Background()
+        self._background = Background()
+        self._once, self._live = self._paths()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+        self._closed = False
+        self._circuits_changed = asyncio.Event()
+        parts.breaker.subscribe(self._on_change)
+
+    async def start(self) -> None:
+        """Open the queue and begin to mirror the circuits into it."""
+        if self._closed:
+            message = "This client is closed."
+            raise ClientClosed(message, next_step="Make a new client.")
+        if self._loop is not None:
+            self.require_open()
+            return
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+        if self.queue is not None:
+            await self.queue.start(outbox=self.parts.publisher is not None)
+            self.keep_running(self._mirror(self.queue), "circuit mirror")
+
+    async def aclose(self) -> None:
+        """Let calls that tickets adopted end or go back, end background work, then close the parts."""
+        if self._closed:
+            return
+        self._closed = True
+        await self.adopted.settled(self.parts.worker.drain_timeout)
+        await self.adopted.aclose()
+        await self.settlements.settled(SETTLING_SECONDS)
+        await self.settlements.aclose()
+        await self._background.aclose()
+        for provider in self.providers.values():
+            await provider.aclose()
+        if self.queue is not None:
+            await self.queue.aclose()
+
+    def keep_running(self, work: Coroutine[object, object, None], name: str) -> None:
+        """Run *work* until the client closes."""
+        self._background.start(work, name)
+
+    def require_open(self) -> None:
+        """Refuse use before opening, after closing, in another event loop, and in a forked child.
+
+        Raises:
+            ClientClosed: it is not open.
+            ConfigurationError: it belongs to another event loop or process.
+        """
+        if self._closed or self._loop is None:
+            message = "The client is closed." if self._closed else "The client is not open yet."
+            raise ClientClosed(message)
+        if self._pid != os.getpid():
+            message = "This client was opened before a fork."
+            raise ConfigurationError(message, next_step="Open a client in each process, after forking.")
+        if self._loop is not asyncio.get_running_loop():
+            message = "This client was opened in another event loop."
+            raise ConfigurationError(message, next_step="Open a client in each event loop.")
+
+    def prepare(self, request: LLMRequest, schema: OutputSchema, *, deadline: float, live: bool = True) -> Call:
+        """Turn a request into a call, without I/O.
+
+        Raises:
+            InvalidRequest: the provider is unknown, or cannot express the request.
+            PayloadTooLarge: the body exceeds the limit.
+        """
+        provider = self.providers.get(request.provider)
+        if provider is None:
+            known = ", ".join(sorted(self.providers)) or "none"
+            message = f"No provider is configured under the name {request.provider!r}."
+            raise InvalidRequest(message, next_step=f"Configure it, or use one of: {known}.")
+        prepared = provider.prepare(request, schema)
+        if len(prepared.body) > self.parts.queue.max_payload_bytes:
+            message = f"The request is {len(prepared.body)} bytes; {self.parts.queue.max_payload_bytes} are allowed."
+            raise PayloadTooLarge(message)
+        key = CircuitKey(prepared.endpoint, Lane(request.provider, request.model))
+        return Call(
+            request=request,
+            schema=schema,
+            prepared=prepared,
+            provider=provider,
+            key=key,
+            deadline=deadline,
+            live=live,
+        )
+
+    async def live(self, call: Call, timeout: float, *, replayable: bool = False) -> StoredResult:
+        """Carry out a live call: retries and all. *replayable*: a development cache may answer it.
+
+        Raises:
+            LLMGatewayError: with ``call.decision`` saying whether a queue should take it.
+        """
+        if not replayable or self.environment.strict:
+            return await self._result(self._live, call, timeout)
+        key = cache_key(call.prepared, call.request.sample)
+        entry = await self.parts.cache.get(key)
+        if entry is not None:
+            return _replayed(entry)
+        result = await self._result(self._live, call, timeout)
+        await self.parts.cache.put(key, result.write())
+        return result
+
+    async def once(self, call: Call, timeout: float) -> StoredResult:
+        """Carry out one attempt, as a worker does."""
+        return await self._result(self._once, call, timeout)
+
+    def key_of(self, lane: Lane) -> CircuitKey | None:
+        """Return the circuits a lane's calls pass here; ``None`` when its provider is not configured here."""
+        provider = self.providers.get(lane.provider)
+        return CircuitKey(provider.endpoint, lane) if provider is not None else None
+
+    def require_account(self, call: Call) -> None:
+        """Refuse a call whose account is latched.
+
+        Raises:
+            ProviderError: the error that latched it.
+        """
+        now = self.parts.clock.monotonic()
+        if not self.latches.due(call.account, now) and (error := self.latches.refusal(call.account, now)):
+            raise latched(call, error)
+
+    async def require_pinned(self, tenant: str, call: Call, served: str | None) -> None:
+        """Pin a group to the first model that served it, and hold the rest of it to that one.
+
+        Raises:
+            ModelMismatch: another model served than the one the group is pinned to.
+        """
+        group = call.request.group
+        if self.queue is None or group is None or served is None or call.request.served_model is not None:
+            return
+        pinned = await self.queue.pin(tenant, group, call.key.lane, served)
+        if pinned != served:
+            message = f"{served} answered in a group that {pinned} had begun."
+            raise ModelMismatch(message, info=call.info(Fault.MODEL_MISMATCH))
+
+    async def keep_receipt(self, receipt: Receipt) -> None:
+        """Hand a receipt to the sink; a sink that fails costs nobody their answer."""
+        try:
+            await self.parts.sink.write(receipt)
+        except Exception as error:
+            logger.warning("A receipt could not be kept (%s)", type(error).__name__)
+
+    def observe_call(self, call: Call, outcome: str, error: LLMGatewayError | None = None) -> None:
+        """Tell the observer how a call ended."""
+        self.parts.observer.observe(
+            Observation(
+                kind=ObservationKind.CALL,
+                provider=call.prepared.provider,
+                model=call.prepared.model,
+                outcome=outcome,
+                fault=error.fault if error is not None else None,
+            )
+        )
+
+    async def _result(self, path: Layer, call: Call, timeout: float) -> StoredResult:
+        answer: Answer = await path(call, timeout)
+        receipt = receipt_of(call.request, call.prepared, answer.reply, attempts=call.attempts, signals=answer.signals)
+        return StoredResult(text=answer.reply.text, receipt=receipt)
+
+    def _paths(self) -> tuple[Layer, Layer]:
+        parts = self.parts
+        sending = Sending(parts.clock, parts.observer, parts.http.attempt_timeout)
+        guarding = Guarding(sending, SeenIds(), parts.observer, strict=self.environment.strict)
+        admitting = Admitting(
+            guarding,
+            parts.breaker,
+            parts.limiter,
+            self.latches,
+            clock=parts.clock,
+            observer=parts.observer,
+            yields=self._has_probe_job,
+        )
+        retrying = Retrying(
+            admitting, parts.retry, clock=parts.clock, random=parts.random, queue=self.queue is not None
+        )
+        return admitting, retrying
+
+    async def _has_probe_job(self, key: CircuitKey) -> bool:
+        """Whether a queued job of this lane, with a worker standing by, can be the probe."""
+        if self.queue is None:
+            return False
+        since = self.parts.clock.now() - HEARTBEAT_FRESH
+        return any(
+            lane.lane == key.lane
+            and lane.ready > 0
+            and lane.last_heartbeat_at is not None
+            and lane.last_heartbeat_at >= since
+            for lane in await self.queue.lanes()
+        )
+
+    def _on_change(self, change: CircuitChange) -> None:
+        where = change.lane if change.lane is not None else change.endpoint
+        logger.warning("The circuit of %s went from %s to %s", where, change.old.value, change.new.value)
+        lane = change.lane or Lane("", change.endpoint)
+        self.parts.observer.observe(
+            Observation(
+                kind=ObservationKind.CIRCUIT, provider=lane.provider, model=lane.model, outcome=change.new.value
+            )
+        )
+        self._circuits_changed.set()
+
+    async def _mirror(self, queue: QueueBackend) -> None:
+        # Level-triggered: whatever happened in between, the gates end up as the circuits are now.
+        while True:
+            await self._circuits_changed.wait()
+            self._circuits_changed.clear()
+            for stats in await queue.lanes():
+                await self.mirror_lane(queue, stats.lane)
+
+    async def mirror_lane(self, queue: QueueBackend, lane: Lane) -> None:
+        """Copy the state of a lane's circuits into its gate."""
+        key = self.key_of(lane)
+        if key is None:
+            return
+        snapshot = self.parts.breaker.snapshot(key)
+        waits = snapshot.state is CircuitState.OPEN and snapshot.retry_in > 0.0
+        not_before = self.parts.clock.now() + timedelta(seconds=snapshot.retry_in) if waits else None
+        await queue.set_gate(lane, circuit=snapshot.state.value, not_before=not_before)
+
+
+def _by_name(providers: Sequence[Provider]) -> dict[str, Provider]:
+    by_name = {provider.name: provider for provider in providers}
+    if len(by_name) < len(providers):
+        message = "Two providers have the same name."
+        raise ConfigurationError(message, next_step="Give each provider a name of its own.")
+    return by_name
+
+
+def _replayed(entry: bytes) -> StoredResult:
+    result = read_result(entry)
+    return replace(result, receipt=replace(result.receipt, source="dev_cache"))

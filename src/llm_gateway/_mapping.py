@@ -1,0 +1,84 @@
+"""Many questions at once, a bounded number at a time, outcomes as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from llm_gateway._core.outcomes import Completed, Item, Pending
+from llm_gateway._core.requests import LLMRequest
+from llm_gateway.errors import InvalidRequest, LLMGatewayError
+
+__all__ = ["Plan", "Progress", "mapped"]
+
+T = TypeVar("T")
+Asked = Callable[[LLMRequest], Awaitable[Completed[T] | Pending]]
+Progress = Callable[[int, int | None], None]
+Draw = tuple[int, int, LLMRequest]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to ask, how often, how many at once, and whom to tell how far it is.
+
+    Raises:
+        InvalidRequest: *samples* or *concurrency* is below 1.
+    """
+
+    requests: Iterable[LLMRequest]
+    samples: int
+    concurrency: int
+    progress: Progress | None
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.concurrency < 1:
+            message = "map needs at least one sample and a concurrency of at least one."
+            raise InvalidRequest(message)
+
+    @property
+    def total(self) -> int | None:
+        """How many outcomes there will be, where that is known."""
+        return len(self.requests) * self.samples if isinstance(self.requests, Sequence) else None
+
+    def draws(self) -> Iterator[Draw]:
+        """Yield every request once for each sample, with its place; a sample has a key of its own."""
+        for index, request in enumerate(self.requests):
+            for sample in range(request.sample, request.sample + self.samples):
+                changes: dict[str, object] = {"sample": sample}
+                if self.samples > 1 and request.idempotency_key is not None:
+                    changes["idempotency_key"] = f"{request.idempotency_key}:{sample}"
+                yield index, sample, request.model_copy(update=changes)
+
+
+async def mapped(ask: Asked[T], plan: Plan) -> AsyncGenerator[Item[T]]:
+    """Carry out *plan*; yield outcomes as they come. Leaving early cancels what is still being asked."""
+    draws, done_count = plan.draws(), 0
+    running: set[asyncio.Task[Item[T]]] = set()
+    try:
+        while True:
+            while len(running) < plan.concurrency and (draw := next(draws, None)) is not None:
+                running.add(asyncio.create_task(_item(ask, *draw)))
+            if not running:
+                return
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                done_count += 1
+                if plan.progress is not None:
+                    plan.progress(done_count, plan.total)
+                yield task.result()
+    finally:
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+
+
+async def _item(ask: Asked[T], index: int, sample: int, request: LLMRequest) -> Item[T]:
+    outcome: Completed[T] | Pending | LLMGatewayError
+    try:
+        outcome = await ask(request)
+    except LLMGatewayError as error:
+        outcome = error
+    return Item(index, sample, request, outcome)

@@ -1,0 +1,161 @@
+"""Ending a lease: renew it while the call runs, then make the one step that its outcome asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from llm_gateway._core.admission import ADMISSION, WorkerAction, decide_worker
+from llm_gateway._core.jobs import (
+    Complete,
+    Disposition,
+    Fail,
+    JobError,
+    JobView,
+    Lease,
+    Park,
+    ParkScope,
+    Release,
+    Retry,
+)
+from llm_gateway._core.observations import Observation, ObservationKind
+from llm_gateway._core.outcomes import WaitReason
+from llm_gateway._core.payloads import StoredResult
+from llm_gateway._core.responses import FinishReason
+from llm_gateway._core.retry import backoff
+from llm_gateway._core.schema import check_output
+from llm_gateway._engine import Engine
+from llm_gateway._facts import Attempt, Fault
+from llm_gateway._pipeline import Call
+from llm_gateway._tickets import Tickets, in_queue
+from llm_gateway.errors import ErrorInfo, LLMGatewayError, ModelMismatch, ProviderError, QueueError
+from llm_gateway.protocols import QueueBackend
+
+__all__ = ["Settlement", "job_error", "stop"]
+
+T = TypeVar("T")
+logger: Final = logging.getLogger("llm_gateway")
+
+
+class Settlement:
+    """Tends leases of one process, for workers and for live calls that became tickets."""
+
+    def __init__(self, engine: Engine, queue: QueueBackend, tickets: Tickets) -> None:
+        self._engine = engine
+        self._queue = queue
+        self._tickets = tickets
+
+    async def tend(self, lease: Lease, work: asyncio.Task[StoredResult], call: Call) -> None:
+        """Renew *lease* until *work* ends, then settle; a lost lease stops the work and drops its answer.
+
+        When cancelled, the work is cancelled too and the job goes back to the queue.
+        """
+        heartbeat = asyncio.create_task(self._renewed_until_lost(lease))
+        try:
+            await asyncio.wait({work, heartbeat}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            lost = heartbeat.done() and not work.done()
+            await stop(heartbeat)
+            await stop(work)
+            if lost:
+                self._observe_fenced(lease.job)
+            else:
+                # Shielded: whatever cancels this task, the lease must not be left to lapse.
+                name = f"settlement of {lease.job.ticket_id}"
+                await asyncio.shield(self._engine.settlements.start(self.settle(lease, work, call), name))
+
+    async def settle(self, lease: Lease, work: asyncio.Task[StoredResult], call: Call) -> None:
+        """End *lease* as *work* ended."""
+        disposition = await self._disposition(lease.job, work, call)
+        try:
+            reply = await self._queue.finish(lease, disposition)
+        except QueueError as error:
+            # The lease lapses and the job is taken back by whoever sweeps next.
+            logger.warning("Ticket %s could not be settled: %s", lease.job.ticket_id, type(error).__name__)
+            return
+        if not reply.accepted:
+            self._observe_fenced(lease.job)
+        elif isinstance(disposition, Complete):
+            await self._engine.keep_receipt(in_queue(work.result().receipt, lease.job))
+
+    async def _renewed_until_lost(self, lease: Lease) -> None:
+        seconds = self._engine.parts.worker.lease_seconds
+        while True:
+            await self._engine.parts.clock.sleep(seconds / 3)
+            try:
+                if not await self._queue.extend(lease, seconds):
+                    return
+            except QueueError:
+                # It may be back before the lease ends; if not, the token tells.
+                logger.warning("The lease of ticket %s could not be renewed", lease.job.ticket_id)
+
+    async def _disposition(self, job: JobView, work: asyncio.Task[StoredResult], call: Call) -> Disposition:
+        latest = call.attempts[-1] if call.attempts else None
+        if work.cancelled():
+            return Release(reason=WaitReason.SHUTDOWN, attempt=latest)
+        error = work.exception()
+        try:
+            if error is None:
+                return await self._completion(job, work.result(), call)
+        except LLMGatewayError as refusal:
+            error = refusal
+        if not isinstance(error, LLMGatewayError):
+            message = f"The attempt ended with {type(error).__name__}."
+            error = ProviderError(message, info=ErrorInfo(fault=Fault.UNKNOWN))
+        return self._after(error, job, call.attempts[-1] if call.attempts else None)
+
+    async def _completion(self, job: JobView, result: StoredResult, call: Call) -> Disposition:
+        try:
+            await self._engine.require_pinned(job.tenant, call, result.receipt.served_model)
+        except ModelMismatch:
+            call.blame(Fault.MODEL_MISMATCH)
+            return Park(reason=WaitReason.MODEL_CHANGED, scope=ParkScope.GROUP, attempt=call.attempts[-1])
+        if result.receipt.finish_reason is FinishReason.STOP:
+            try:
+                check_output(call.schema, result.text)
+            except LLMGatewayError:
+                call.blame(Fault.INVALID_OUTPUT)
+                raise
+        latest = call.attempts[-1] if call.attempts else None
+        return Complete(result=await self._tickets.seal_result(job, result), attempt=latest)
+
+    def _after(self, error: LLMGatewayError, job: JobView, attempt: Attempt | None) -> Disposition:
+        fault = error.fault or Fault.UNKNOWN
+        parts = self._engine.parts
+        base = parts.retry.throttled_base if ADMISSION[fault].throttled else parts.retry.base
+        pause = backoff(len(job.history) + 1, base=base, cap=parts.retry.cap, draw=parts.random())
+        decision = decide_worker(fault, hint=error.retry_after, backoff=pause, max_attempts=parts.queue.max_attempts)
+        made: dict[WorkerAction, Callable[[], Disposition]] = {
+            WorkerAction.FAIL: lambda: Fail(error=job_error(error), attempt=attempt),
+            WorkerAction.PARK: lambda: Park(reason=decision.reason, scope=ParkScope.LANE, attempt=attempt),
+            WorkerAction.RELEASE: lambda: Release(reason=decision.reason, delay=decision.delay, attempt=attempt),
+            WorkerAction.RETRY: lambda: Retry(
+                error=job_error(error), delay=decision.delay, max_attempts=decision.max_attempts, attempt=attempt
+            ),
+        }
+        return made[decision.action]()
+
+    def _observe_fenced(self, job: JobView) -> None:
+        logger.warning("Ticket %s was taken over or ended elsewhere; the answer here is dropped", job.ticket_id)
+        self._engine.parts.observer.observe(
+            Observation(kind=ObservationKind.FENCED, provider=job.lane.provider, model=job.lane.model)
+        )
+
+
+def job_error(error: LLMGatewayError) -> JobError:
+    """Write down an error without anything that could quote a prompt."""
+    return JobError(
+        type=type(error).__name__,
+        message=error.message,
+        fault=error.fault,
+        code=error.info.code,
+        status=error.info.status,
+    )
+
+
+async def stop(task: asyncio.Task[T]) -> None:
+    """Cancel *task* and wait until it has ended, without raising what it raised."""
+    task.cancel()
+    await asyncio.wait({task})

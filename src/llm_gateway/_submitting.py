@@ -1,0 +1,159 @@
+"""What a client does with tickets: submit, follow, fetch, cancel, erase."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
+
+import anyio
+
+from llm_gateway._asking import Desk, with_key
+from llm_gateway._core.circuit import CircuitKey
+from llm_gateway._core.health import Health, LaneHealth
+from llm_gateway._core.jobs import Enqueued, ErasureReport, LaneStats, NewJob
+from llm_gateway._core.outcomes import Completed, Pending, TicketEvent, TicketStatus, WaitReason
+from llm_gateway._core.requests import LLMRequest, Priority
+from llm_gateway._core.schema import OutputSchema, OutputType
+from llm_gateway._engine import Engine
+from llm_gateway.errors import ConfigurationError, DurabilityUnknown, LLMGatewayError
+
+__all__ = ["Submitting"]
+
+T = TypeVar("T")
+
+
+class Submitting:
+    """The queue's side of one client."""
+
+    def __init__(self, engine: Engine, desk: Desk | None) -> None:
+        self._engine = engine
+        self._desk = desk
+
+    async def submit(self, tenant: str, request: LLMRequest, schema: OutputSchema) -> Pending:
+        """Store one request.
+
+        Raises:
+            InvalidRequest: it could never be sent.
+            QueueError: it could not be stored.
+        """
+        desk = self._required()
+        keyed = with_key(request)
+        job = await self._job(tenant, keyed, schema)
+        enqueued = await desk.tickets.store(job, keyed)
+        return await desk.tickets.pending(enqueued.job)
+
+    async def submit_many(
+        self, tenant: str, requests: Sequence[LLMRequest], schema: OutputSchema
+    ) -> list[Pending | LLMGatewayError]:
+        """Store many requests in one go; each refusal takes the place of its ticket."""
+        desk = self._required()
+        outcomes: list[Pending | LLMGatewayError | None] = []
+        jobs: list[NewJob] = []
+        for request in requests:
+            try:
+                jobs.append(await self._job(tenant, with_key(request), schema))
+                outcomes.append(None)
+            except LLMGatewayError as error:
+                outcomes.append(error)
+        replies = iter(await desk.queue.enqueue_many(jobs))
+        for lane in {job.lane for job in jobs}:
+            await desk.tickets.tell_of_outage(lane)
+        return [
+            outcome if outcome is not None else await self._told(desk, next(replies), request)
+            for outcome, request in zip(outcomes, requests, strict=True)
+        ]
+
+    async def status(self, tenant: str, ticket_id: str) -> TicketStatus:
+        """Tell where a ticket stands."""
+        desk = self._required()
+        return desk.tickets.status(await desk.queue.get(tenant, ticket_id))
+
+    async def result(
+        self, tenant: str, ticket_id: str, output_type: OutputType[T], timeout: float
+    ) -> Completed[T] | Pending:
+        """Wait up to *timeout* seconds for the end of a ticket."""
+        desk = self._required()
+        job = await desk.queue.get(tenant, ticket_id)
+        with anyio.move_on_after(timeout if math.isfinite(timeout) else None):
+            while not job.state.terminal:
+                job = await desk.queue.wait(tenant, ticket_id, beyond=job.version)
+        return await desk.tickets.outcome(job, output_type)
+
+    async def cancel(self, tenant: str, ticket_id: str) -> TicketStatus:
+        """Cancel a ticket unless it has ended."""
+        desk = self._required()
+        return desk.tickets.status(await desk.queue.cancel(tenant, ticket_id))
+
+    async def cancel_group(self, tenant: str, group: str) -> int:
+        """Cancel every ticket of a group that has not ended."""
+        return await self._required().queue.cancel_group(tenant, group)
+
+    async def erase(self, tenant: str, *, ticket: str | None, subject: str | None) -> ErasureReport:
+        """Erase a ticket, or everything of a subject."""
+        return await self._required().queue.erase(tenant, ticket_id=ticket, subject=subject)
+
+    async def events(self, tenant: str, *, group: str | None, after: str | None) -> AsyncIterator[TicketEvent]:
+        """Follow the status changes of a tenant's tickets."""
+        desk = self._required()
+        cursor = after
+        while True:
+            for event in await desk.queue.events(tenant, group=group, after=cursor):
+                cursor = event.cursor
+                yield await desk.tickets.event(event)
+
+    async def health(self) -> Health:
+        """Tell how things stand, without asking any provider."""
+        stats = await self._desk.queue.stats() if self._desk is not None else None
+        queue = self._engine.queue
+        return Health(
+            environment=self._engine.environment,
+            providers=tuple(sorted(self._engine.providers)),
+            queue=type(queue).__name__ if queue is not None else None,
+            durable=queue.durable if queue is not None else False,
+            depth=stats.depth if stats is not None else 0,
+            outbox=stats.outbox if stats is not None else 0,
+            lanes=tuple(self._lane(lane) for lane in stats.lanes) if stats is not None else (),
+        )
+
+    def _lane(self, stats: LaneStats) -> LaneHealth:
+        provider = self._engine.providers.get(stats.lane.provider)
+        endpoint, key_id = (provider.endpoint, provider.key_id) if provider is not None else ("", "")
+        snapshot = self._engine.parts.breaker.snapshot(CircuitKey(endpoint, stats.lane))
+        return LaneHealth(
+            lane=stats.lane,
+            circuit=snapshot.state,
+            retry_in=snapshot.retry_in,
+            latched=self._engine.latches.latched((endpoint, key_id)),
+            paused=stats.gate.paused,
+            parked=stats.gate.parked,
+            ready=stats.ready,
+            delayed=stats.delayed,
+            processing=stats.processing,
+            dead=stats.dead,
+            oldest_created_at=stats.oldest_created_at,
+            last_heartbeat_at=stats.last_heartbeat_at,
+        )
+
+    async def _job(self, tenant: str, request: LLMRequest, schema: OutputSchema) -> NewJob:
+        # Prepared only to learn now what the worker would learn later: that it can never be sent.
+        call = self._engine.prepare(request, schema, deadline=math.inf)
+        self._engine.require_account(call)
+        return await self._required().tickets.new_job(
+            tenant, request, schema, priority=Priority.BATCH, reason=WaitReason.SUBMITTED
+        )
+
+    async def _told(
+        self, desk: Desk, reply: Enqueued | LLMGatewayError, request: LLMRequest
+    ) -> Pending | LLMGatewayError:
+        if isinstance(reply, Enqueued):
+            return await desk.tickets.pending(reply.job)
+        if isinstance(reply, DurabilityUnknown):
+            reply.request = request
+        return reply
+
+    def _required(self) -> Desk:
+        if self._desk is None:
+            message = "This client has no queue."
+            raise ConfigurationError(message, next_step="Configure a queue to submit and follow tickets.")
+        return self._desk

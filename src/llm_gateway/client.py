@@ -1,0 +1,400 @@
+"""The client: ask now, submit for later, and follow what was submitted."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from types import TracebackType
+from typing import Final, Literal, Self, TypeVar, cast, overload
+
+from pydantic import TypeAdapter
+
+from llm_gateway._asking import Asking, Desk, Question
+from llm_gateway._core.health import Health
+from llm_gateway._core.jobs import ErasureReport
+from llm_gateway._core.outcomes import Completed, Item, Pending, TicketEvent, TicketStatus
+from llm_gateway._core.requests import LLMRequest
+from llm_gateway._core.schema import output_type_of
+from llm_gateway._engine import Engine
+from llm_gateway._mapping import Plan, Progress, mapped
+from llm_gateway._process import environment_of_process
+from llm_gateway._settlement import Settlement, stop
+from llm_gateway._submitting import Submitting
+from llm_gateway._tickets import Tickets
+from llm_gateway.errors import ConfigurationError, InvalidRequest, LLMGatewayError
+from llm_gateway.parts import Parts
+from llm_gateway.protocols import Provider, QueueBackend
+from llm_gateway.relay import Relay
+from llm_gateway.settings import Settings
+from llm_gateway.worker import Worker
+
+__all__ = ["LLMClient"]
+
+T = TypeVar("T")
+Duration = float | timedelta
+Output = type[T] | TypeAdapter[T]
+DEFAULT_TIMEOUT: Final = 120.0
+LONGEST_TIMEOUT: Final = 7 * 86_400.0
+LONGEST_NAME: Final = 255
+
+
+class LLMClient:
+    """Asks language models so that every call ends in a fresh result, a durable ticket or a typed error.
+
+    Open it with ``async with``; it belongs to the event loop and process it was opened in.
+
+    Args:
+        providers: Who can be asked, each under its own name.
+        queue: Where requests wait out an outage; ``None`` makes an outage an error.
+        parts: Everything else; see `Parts`.
+        on_event: Called with every status change of every ticket, at least once and in order; its return
+            acknowledges. Takes the place of ``parts.publisher``.
+
+    Raises:
+        ConfigurationError: the environment forbids a part, or two providers share a name.
+    """
+
+    def __init__(
+        self,
+        providers: Sequence[Provider],
+        queue: QueueBackend | None = None,
+        parts: Parts | None = None,
+        *,
+        on_event: Callable[[TicketEvent], Awaitable[None] | None] | None = None,
+    ) -> None:
+        chosen = parts if parts is not None else Parts()
+        if on_event is not None:
+            from llm_gateway.wiring import publish_to
+
+            chosen = replace(chosen, publisher=publish_to(on_event))
+        environment = chosen.environment if chosen.environment is not None else environment_of_process()
+        self._engine = Engine(providers, queue, chosen, environment)
+        self._desk = _desk(self._engine, queue)
+        self._asking = Asking(self._engine, self._desk)
+        self._submitting = Submitting(self._engine, self._desk)
+        self._tenant = ""
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings | None = None,
+        *,
+        on_event: Callable[[TicketEvent], Awaitable[None] | None] | None = None,
+    ) -> Self:
+        """Build a client from *settings*, or from the environment; `ConfigurationError` names what is missing."""
+        from llm_gateway.wiring import wire
+
+        wired = wire(settings if settings is not None else Settings())
+        return cls(wired.providers, wired.queue, wired.parts, on_event=on_event)
+
+    def for_tenant(self, tenant: str) -> Self:
+        """Return a view of this client that sees and makes only *tenant*'s tickets; it lives as long as this one."""
+        if not 0 < len(tenant) <= LONGEST_NAME:
+            message = f"A tenant is named by 1 to {LONGEST_NAME} characters."
+            raise InvalidRequest(message)
+        scoped = copy.copy(self)
+        vars(scoped)["_tenant"] = tenant
+        return scoped
+
+    async def __aenter__(self) -> Self:
+        await self._engine.start()
+        if self._desk is not None and (publisher := self._engine.parts.publisher) is not None:
+            relay = Relay(self._engine, self._desk.queue, self._desk.tickets, publisher)
+            self._engine.keep_running(relay.run(), "relay")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Let calls that tickets adopted end (up to the drain timeout) or go back, then close everything."""
+        await self._engine.aclose()
+
+    @overload
+    async def complete(
+        self,
+        request: LLMRequest,
+        *,
+        timeout: Duration = ...,
+        when_unavailable: Literal["queue"] = ...,
+        output_retries: int = ...,
+    ) -> Completed[str] | Pending: ...
+    @overload
+    async def complete(
+        self,
+        request: LLMRequest,
+        *,
+        timeout: Duration = ...,
+        when_unavailable: Literal["raise"],
+        output_retries: int = ...,
+    ) -> Completed[str]: ...
+    @overload
+    async def complete(
+        self,
+        request: LLMRequest,
+        *,
+        output_type: Output[T],
+        timeout: Duration = ...,
+        when_unavailable: Literal["queue"] = ...,
+        output_retries: int = ...,
+    ) -> Completed[T] | Pending: ...
+    @overload
+    async def complete(
+        self,
+        request: LLMRequest,
+        *,
+        output_type: Output[T],
+        timeout: Duration = ...,
+        when_unavailable: Literal["raise"],
+        output_retries: int = ...,
+    ) -> Completed[T]: ...
+    async def complete(
+        self,
+        request: LLMRequest,
+        *,
+        output_type: Output[T] | type[str] = str,
+        timeout: Duration = DEFAULT_TIMEOUT,
+        when_unavailable: Literal["queue", "raise"] = "queue",
+        output_retries: int = 0,
+    ) -> Completed[T] | Completed[str] | Pending:
+        """Ask now.
+
+        When the provider is out, or the timeout passes, the request is stored and its ticket returned; a try that
+        is still running then becomes the ticket's first attempt, so that nothing is paid for twice.
+
+        Args:
+            request: What to ask. With an idempotency key, its ticket is looked up first.
+            output_type: What the answer must be: anything pydantic can validate.
+            timeout: Seconds, or a ``timedelta``, that the caller waits.
+            when_unavailable: ``"raise"`` makes an outage an error although there is a queue.
+            output_retries: How often an invalid answer is asked for again.
+
+        Raises:
+            InvalidRequest: it cannot be sent as it is; also `UnsupportedParameter`, `UnsupportedSchema`,
+                `ContextTooLong`, `PayloadTooLarge`.
+            ProviderError: what time cannot heal, such as `AuthenticationFailed`, `QuotaExhausted`,
+                `ModelNotFound`, `ModelMismatch`; without a queue also `ProviderUnavailable` and kin.
+            InvalidOutput: the answer is not valid for the output type.
+            StaleResponse: a cache on the way answered, twice.
+            DeadlineExceeded: the timeout passed and there is no queue.
+            QueueError: the request could not be stored.
+            TicketError: the ticket of this idempotency key ended without a result.
+            ClientClosed: the client is not open.
+        """
+        self._engine.require_open()
+        output = output_type_of(cast("type[T]", output_type))
+        question = Question(
+            tenant=self._tenant,
+            request=request,
+            output_type=output,
+            timeout=_seconds(timeout),
+            queueing=when_unavailable == "queue",
+            output_retries=output_retries,
+        )
+        return await self._asking.ask(question)
+
+    async def submit(self, request: LLMRequest, *, output_type: Output[T] | type[str] = str) -> Pending:
+        """Store a request for a worker, whatever the provider's state.
+
+        Raises:
+            InvalidRequest: it could never be sent.
+            ProviderError: its account waits for an operator.
+            QueueError: it could not be stored; see `DurabilityUnknown`.
+            ConfigurationError: the client has no queue.
+            ClientClosed: the client is not open.
+        """
+        self._engine.require_open()
+        schema = output_type_of(cast("type[T]", output_type)).schema
+        return await self._submitting.submit(self._tenant, request, schema)
+
+    async def submit_many(
+        self, requests: Sequence[LLMRequest], *, output_type: Output[T] | type[str] = str
+    ) -> list[Pending | LLMGatewayError]:
+        """Store many requests in one go.
+
+        Returns:
+            For each request, by index, its ticket or the error that refused it.
+
+        Raises:
+            ConfigurationError: the client has no queue.
+            ClientClosed: the client is not open.
+        """
+        self._engine.require_open()
+        schema = output_type_of(cast("type[T]", output_type)).schema
+        return await self._submitting.submit_many(self._tenant, requests, schema)
+
+    async def status(self, ticket_id: str) -> TicketStatus:
+        """Tell where a ticket stands.
+
+        Raises:
+            TicketNotFound: unknown, gone, or another tenant's.
+            QueueError: the queue does not answer.
+        """
+        self._engine.require_open()
+        return await self._submitting.status(self._tenant, ticket_id)
+
+    @overload
+    async def result(self, ticket_id: str, *, timeout: Duration = ...) -> Completed[str] | Pending: ...
+    @overload
+    async def result(
+        self, ticket_id: str, *, output_type: Output[T], timeout: Duration = ...
+    ) -> Completed[T] | Pending: ...
+    async def result(
+        self, ticket_id: str, *, output_type: Output[T] | type[str] = str, timeout: Duration = 0.0
+    ) -> Completed[T] | Completed[str] | Pending:
+        """Fetch what became of a ticket, waiting up to *timeout* (0: not at all) for its end.
+
+        Raises:
+            TicketFailed: it ended without an answer.
+            TicketExpired: it waited longer than its ttl.
+            TicketCancelled: it was cancelled.
+            TicketNotFound: unknown, gone, or another tenant's.
+            InvalidOutput: the answer is not valid for this output type.
+            QueueError: the queue does not answer.
+        """
+        self._engine.require_open()
+        output = output_type_of(cast("type[T]", output_type))
+        return await self._submitting.result(self._tenant, ticket_id, output, _seconds(timeout, at_least=0.0))
+
+    async def cancel(self, ticket_id: str) -> TicketStatus:
+        """Cancel a ticket unless it has ended, and tell where it stands.
+
+        Raises:
+            TicketNotFound: unknown, gone, or another tenant's.
+        """
+        self._engine.require_open()
+        return await self._submitting.cancel(self._tenant, ticket_id)
+
+    async def cancel_group(self, group: str) -> int:
+        """Cancel every ticket of *group* that has not ended, and return how many."""
+        self._engine.require_open()
+        return await self._submitting.cancel_group(self._tenant, group)
+
+    async def erase(self, *, ticket: str | None = None, subject: str | None = None) -> ErasureReport:
+        """Remove what is stored of a ticket, or of everything that names a subject; cancels first.
+
+        Raises:
+            InvalidRequest: neither or both were given.
+            TicketNotFound: the ticket is unknown, gone, or another tenant's.
+        """
+        self._engine.require_open()
+        if (ticket is None) == (subject is None):
+            message = "Erase either a ticket or a subject."
+            raise InvalidRequest(message)
+        return await self._submitting.erase(self._tenant, ticket=ticket, subject=subject)
+
+    def events(self, *, group: str | None = None, after: str | None = None) -> AsyncIterator[TicketEvent]:
+        """Follow status changes, of one group or all, from now on or after an event's cursor."""
+        self._engine.require_open()
+        return self._submitting.events(self._tenant, group=group, after=after)
+
+    @overload
+    def map(
+        self,
+        requests: Iterable[LLMRequest],
+        *,
+        samples: int = ...,
+        concurrency: int = ...,
+        timeout: Duration = ...,
+        progress: Progress | None = ...,
+    ) -> AsyncIterator[Item[str]]: ...
+    @overload
+    def map(
+        self,
+        requests: Iterable[LLMRequest],
+        *,
+        output_type: Output[T],
+        samples: int = ...,
+        concurrency: int = ...,
+        timeout: Duration = ...,
+        progress: Progress | None = ...,
+    ) -> AsyncIterator[Item[T]]: ...
+    def map(
+        self,
+        requests: Iterable[LLMRequest],
+        *,
+        output_type: Output[T] | type[str] = str,
+        samples: int = 1,
+        concurrency: int = 16,
+        timeout: Duration = DEFAULT_TIMEOUT,
+        progress: Progress | None = None,
+    ) -> AsyncIterator[Item[T]] | AsyncIterator[Item[str]]:
+        """Ask many requests, outcomes as they come; an error is an outcome and stops nobody else.
+
+        Args:
+            requests: What to ask.
+            output_type: What each answer must be.
+            samples: How many independent draws of each request.
+            concurrency: How many are asked at once.
+            timeout: Seconds for each.
+            progress: Called with how many are done and, where *requests* has a length, of how many.
+
+        Raises:
+            InvalidRequest: *samples* or *concurrency* is below 1.
+        """
+        plan = Plan(requests, samples=samples, concurrency=concurrency, progress=progress)
+
+        async def ask(request: LLMRequest) -> Completed[T] | Pending:
+            return await self.complete(request, output_type=cast("type[T]", output_type), timeout=timeout)
+
+        return mapped(ask, plan)
+
+    async def health(self) -> Health:
+        """Tell how things stand, without asking any provider."""
+        self._engine.require_open()
+        return await self._submitting.health()
+
+    @asynccontextmanager
+    async def worker(
+        self, *, concurrency: int | None = None, drain_timeout: Duration | None = None
+    ) -> AsyncGenerator[Worker]:
+        """Drain the queue in this process while the block runs.
+
+        On leaving, nothing more is claimed, running requests get *drain_timeout* seconds, and what is not done
+        goes back to the queue.
+
+        Args:
+            concurrency: Requests worked on at once; the default is the worker options'.
+            drain_timeout: Seconds, or a ``timedelta``; the default is the worker options'.
+
+        Raises:
+            ConfigurationError: the client has no queue, or an option is out of range.
+            ClientClosed: the client is not open.
+        """
+        self._engine.require_open()
+        if self._desk is None:
+            message = "This client has no queue to drain."
+            raise ConfigurationError(message, next_step="Configure a queue.")
+        options = self._engine.parts.worker.changed(
+            concurrency=concurrency,
+            drain_timeout=None if drain_timeout is None else _seconds(drain_timeout, at_least=0.0),
+        )
+        worker = Worker(self._engine, self._desk.queue, self._desk.tickets, options)
+        running = asyncio.create_task(worker.run(), name="llm_gateway worker")
+        try:
+            yield worker
+            worker.stop()
+            await asyncio.wait({running})
+        finally:
+            await stop(running)
+
+
+def _desk(engine: Engine, queue: QueueBackend | None) -> Desk | None:
+    if queue is None:
+        return None
+    tickets = Tickets(engine, queue)
+    return Desk(queue, tickets, Settlement(engine, queue, tickets))
+
+
+def _seconds(duration: Duration, *, at_least: float = 0.001) -> float:
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+    if not at_least <= seconds <= LONGEST_TIMEOUT:
+        message = f"A timeout of {seconds:g} s cannot be used."
+        raise InvalidRequest(message, next_step=f"Give {at_least:g} to {LONGEST_TIMEOUT:g} seconds.")
+    return seconds

@@ -1,0 +1,98 @@
+"""Settings, read from the environment or given in code. Nothing is read at import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AliasChoices,
+    Field,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from llm_gateway._core.checked import complaints
+from llm_gateway._core.environments import Environment, parse_environment
+from llm_gateway._process import environment_of_process
+from llm_gateway.errors import ConfigurationError
+from llm_gateway.options import BreakerOptions, HttpOptions, QueueOptions, RetryOptions, WorkerOptions
+
+__all__ = ["Settings"]
+
+
+class Settings(BaseSettings):
+    """Everything a client is built from, each with a default but keys and URLs.
+
+    A value given in code beats ``LLM_GATEWAY_<NAME>``, which beats the vendor's own variable such as
+    ``OPENAI_API_KEY``. Nested options are written ``LLM_GATEWAY_WORKER__LEASE_SECONDS=3``. A value that cannot be
+    used is a `ConfigurationError` that shows no secret.
+
+    Attributes:
+        environment: development, testing, staging or production; unset means production.
+        openai_api_key: Key of the provider ``openai``.
+        openai_base_url: Where it is asked.
+        anthropic_api_key: Key of the provider ``anthropic``.
+        anthropic_base_url: Where it is asked.
+        queue: ``auto`` takes a memory queue in development and testing; staging and production need ``none``, which
+            makes an outage an error.
+        allow_plaintext_queue: Store payloads unsealed in staging and production.
+        dev_cache: Replay answers in development and testing; refused elsewhere.
+        dev_cache_dir: Where replays are kept.
+        http: How HTTP calls are made.
+        breaker: When circuits open.
+        retry: When a live call is tried again.
+        queue_options: Bounds and retention of the queue.
+        worker: How a worker drains the queue.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="LLM_GATEWAY_",
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        populate_by_name=True,
+    )
+
+    environment: Environment = Field(default_factory=environment_of_process)
+    openai_api_key: Annotated[
+        SecretStr | None, Field(validation_alias=AliasChoices("LLM_GATEWAY_OPENAI_API_KEY", "openai_api_key"))
+    ] = None
+    openai_base_url: Annotated[
+        str, Field(validation_alias=AliasChoices("LLM_GATEWAY_OPENAI_BASE_URL", "openai_base_url"))
+    ] = "https://api.openai.com/v1"
+    anthropic_api_key: Annotated[
+        SecretStr | None, Field(validation_alias=AliasChoices("LLM_GATEWAY_ANTHROPIC_API_KEY", "anthropic_api_key"))
+    ] = None
+    anthropic_base_url: Annotated[
+        str, Field(validation_alias=AliasChoices("LLM_GATEWAY_ANTHROPIC_BASE_URL", "anthropic_base_url"))
+    ] = "https://api.anthropic.com"
+    queue: Literal["auto", "memory", "none"] = "auto"
+    allow_plaintext_queue: bool = False
+    dev_cache: bool = False
+    dev_cache_dir: Path = Path(".llm_gateway_cache")
+    http: HttpOptions = HttpOptions()
+    breaker: BreakerOptions = BreakerOptions()
+    retry: RetryOptions = RetryOptions()
+    queue_options: QueueOptions = QueueOptions()
+    worker: WorkerOptions = WorkerOptions()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refuse_typed(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            message = f"The settings are not valid: {complaints(error)}."
+        raise ConfigurationError(message)
+
+    @field_validator("environment", mode="before")
+    @classmethod
+    def _by_value(cls, value: object) -> Environment:
+        return parse_environment(str(getattr(value, "value", value)))

@@ -1,0 +1,232 @@
+"""Drains the queue: claims with a permit, works under a lease, and hands back what it cannot finish."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Final
+
+from llm_gateway._background import Background
+from llm_gateway._core.circuit import CircuitKey, Permit, Rejection
+from llm_gateway._core.jobs import Disposition, Fail, Lane, LaneStats, Lease
+from llm_gateway._core.latch import CANARY
+from llm_gateway._core.payloads import read_job
+from llm_gateway._engine import Engine
+from llm_gateway._settlement import Settlement, job_error, stop
+from llm_gateway._tickets import Tickets
+from llm_gateway.errors import LLMGatewayError, QueueError
+from llm_gateway.options import WorkerOptions
+from llm_gateway.protocols import QueueBackend
+
+__all__ = ["Worker"]
+
+logger: Final = logging.getLogger("llm_gateway")
+HEARTBEAT_SECONDS: Final = 3.0
+QUEUE_PAUSE: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one look at the lanes brought: jobs started, and seconds until looking again can help."""
+
+    started: int
+    look_again: float
+
+
+class Worker:
+    """One worker in this process.
+
+    It claims a job only with the breaker's permit for it and a free place to run it, so an open circuit holds
+    jobs without touching them.
+    """
+
+    def __init__(self, engine: Engine, queue: QueueBackend, tickets: Tickets, options: WorkerOptions) -> None:
+        self._engine = engine
+        self._queue = queue
+        self._tickets = tickets
+        self._options = options
+        self._clock = engine.parts.clock
+        self._settlement = Settlement(engine, queue, tickets)
+        self._running = Background()
+        self._stopping = asyncio.Event()
+        self._freed = asyncio.Event()
+        self._turn = 0
+        self._canaries: dict[Lane, float] = {}
+        self._served: dict[Lane, float] = {}
+        self.name = f"worker-{token_hex(6)}"
+
+    @property
+    def running(self) -> int:
+        """How many jobs it works on."""
+        return len(self._running)
+
+    async def run(self) -> None:
+        """Work until `stop` is called, then let running jobs end or go back.
+
+        When cancelled, running jobs go back at once.
+        """
+        duties = [
+            asyncio.create_task(self._kept_up(self._beat, HEARTBEAT_SECONDS)),
+            asyncio.create_task(self._kept_up(self._sweep, self._options.sweep_seconds)),
+        ]
+        try:
+            await self._claim_until_stopped()
+            await self._running.settled(self._options.drain_timeout)
+        finally:
+            await self._running.aclose()
+            for duty in duties:
+                await stop(duty)
+
+    def stop(self) -> None:
+        """Claim nothing more and let `run` drain."""
+        self._stopping.set()
+
+    async def _claim_until_stopped(self) -> None:
+        while not self._stopping.is_set():
+            self._freed.clear()
+            ready = asyncio.create_task(self._queue.wait_ready())
+            try:
+                round_ = await self._look_round()
+                if round_.started == 0:
+                    await self._wait_for(ready, round_.look_again)
+            except QueueError as error:
+                logger.warning("The queue does not answer (%s); trying again", type(error).__name__)
+                await self._first_of(self._clock.sleep(QUEUE_PAUSE), self._stopping.wait())
+            finally:
+                await stop(ready)
+
+    async def _wait_for(self, ready: asyncio.Task[None], seconds: float) -> None:
+        if self.running >= self._options.concurrency:
+            await self._first_of(self._freed.wait(), self._stopping.wait())
+            return
+        pause = min(seconds, self._options.sweep_seconds)
+        await self._first_of(_done(ready), self._clock.sleep(pause), self._stopping.wait())
+
+    async def _look_round(self) -> Round:
+        lanes = await self._queue.lanes()
+        self._turn += 1
+        started, look_again = 0, math.inf
+        for lane in lanes[self._turn % max(len(lanes), 1) :] + lanes[: self._turn % max(len(lanes), 1)]:
+            found = await self._look_at(lane)
+            started += found.started
+            look_again = min(look_again, found.look_again)
+        return Round(started, look_again)
+
+    async def _look_at(self, stats: LaneStats) -> Round:
+        key = self._engine.key_of(stats.lane)
+        free = self._options.concurrency - self.running
+        if key is None or free <= 0 or stats.gate.paused:
+            return Round(0, math.inf)
+        if stats.gate.parked is not None:
+            await self._try_canary(key)
+            return Round(0, math.inf)
+        if stats.ready == 0:
+            return Round(0, math.inf)
+        delay = self._engine.parts.limiter.delay(key)
+        if delay > 0.0:
+            return Round(0, delay)
+        return await self._claim(key, min(free, stats.ready))
+
+    async def _try_canary(self, key: CircuitKey) -> None:
+        """Un-park a lane now and then: its first job shows whether the cause has been mended."""
+        now = self._clock.monotonic()
+        account = (key.endpoint, self._engine.providers[key.lane.provider].key_id)
+        # A lane this worker never claimed from was parked by a process that is gone, perhaps with its cause.
+        if now >= self._canaries.get(key.lane, -math.inf) and self._engine.latches.due(account, now):
+            self._canaries[key.lane] = now + CANARY
+            await self._queue.resume(key.lane)
+
+    async def _claim(self, key: CircuitKey, count: int) -> Round:
+        breaker = self._engine.parts.breaker
+        permits, rejection = self._permits(key, count)
+        leases: list[Lease] = []
+        try:
+            if permits:
+                leases = await self._queue.claim(
+                    key.lane,
+                    len(permits),
+                    worker=self.name,
+                    lease_seconds=self._options.lease_seconds,
+                    claim_id=token_hex(12),
+                )
+        finally:
+            for permit in permits[len(leases) :]:
+                breaker.ignore(permit)
+        if leases:
+            self._canaries[key.lane] = self._clock.monotonic() + CANARY
+        for lease, permit in zip(leases, permits, strict=False):
+            task = self._running.start(self._work(lease, permit), f"job {lease.job.ticket_id}")
+            task.add_done_callback(lambda _: self._freed.set())
+        return Round(len(leases), rejection.retry_in if rejection is not None else math.inf)
+
+    def _permits(self, key: CircuitKey, count: int) -> tuple[list[Permit], Rejection | None]:
+        permits: list[Permit] = []
+        while len(permits) < count:
+            permit = self._engine.parts.breaker.acquire(key)
+            if isinstance(permit, Rejection):
+                return permits, permit
+            permits.append(permit)
+        return permits, None
+
+    async def _work(self, lease: Lease, permit: Permit) -> None:
+        used = False
+        try:
+            data = await self._tickets.open_payload(lease.job, lease.payload)
+            stored = read_job(data)
+            call = self._engine.prepare(stored.request, stored.schema, deadline=math.inf, live=False)
+            call.permit, used = permit, True
+        except LLMGatewayError as error:
+            await self._refuse(lease, Fail(error=job_error(error)))
+            return
+        finally:
+            if not used:
+                self._engine.parts.breaker.ignore(permit)
+        timeout = self._engine.parts.http.attempt_timeout
+        work = asyncio.create_task(self._engine.once(call, timeout))
+        await self._settlement.tend(lease, work, call)
+        self._measure(lease.job.lane)
+
+    async def _refuse(self, lease: Lease, disposition: Disposition) -> None:
+        logger.error("Ticket %s cannot be read or sent as it is stored", lease.job.ticket_id)
+        await self._queue.finish(lease, disposition)
+
+    def _measure(self, lane: Lane) -> None:
+        """Keep a moving average of jobs per second, for estimates of waiting time."""
+        now = self._clock.monotonic()
+        before, self._served[lane] = self._served.get(lane), now
+        if before is None or now <= before:
+            return
+        rate, known = 1.0 / (now - before), self._tickets.paces.get(lane)
+        self._tickets.paces[lane] = rate if known is None else 0.8 * known + 0.2 * rate
+
+    async def _beat(self) -> None:
+        lanes = [stats.lane for stats in await self._queue.lanes() if self._engine.key_of(stats.lane) is not None]
+        await self._queue.heartbeat(self.name, lanes)
+
+    async def _sweep(self) -> None:
+        await self._queue.sweep()
+
+    async def _kept_up(self, duty: Callable[[], Awaitable[None]], seconds: float) -> None:
+        while True:
+            try:
+                await duty()
+            except QueueError as error:
+                logger.warning("The queue does not answer (%s); trying again", type(error).__name__)
+            await self._clock.sleep(seconds)
+
+    @staticmethod
+    async def _first_of(*waits: Coroutine[object, object, object]) -> None:
+        tasks = [asyncio.create_task(wait) for wait in waits]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                await stop(task)
+
+
+async def _done(task: asyncio.Task[None]) -> None:
+    await asyncio.wait({task})

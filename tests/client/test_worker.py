@@ -1,0 +1,247 @@
+"""A worker drains the queue with permits and leases, spends nothing on outages, and hands back what it cannot end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from tests.client.desk import Desk, outage
+
+from llm_gateway import Completed, LLMClient, LLMRequest, Message, Pending
+from llm_gateway._core.observations import ObservationKind
+from llm_gateway._core.schema import TEXT
+from llm_gateway._facts import Fault
+from llm_gateway.errors import (
+    ErrorInfo,
+    InvalidRequest,
+    LLMGatewayError,
+    ModelNotFound,
+    QuotaExhausted,
+    TicketExpired,
+    TicketFailed,
+)
+
+
+async def submitted(client: LLMClient, question: LLMRequest, count: int) -> list[str]:
+    """Submit the same question *count* times and return the tickets."""
+    outcomes = await client.submit_many([question] * count)
+    return [outcome.ticket.id for outcome in outcomes if isinstance(outcome, Pending)]
+
+
+async def test_drains(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """Thirty requests and two workers are exactly thirty calls and thirty different answers."""
+    tickets = await submitted(client, question, 30)
+    async with client.worker(concurrency=4), client.worker(concurrency=4):
+        outcomes = [await client.result(ticket, timeout=10) for ticket in tickets]
+    ids = {outcome.response.receipt.response_id for outcome in outcomes if isinstance(outcome, Completed)}
+    assert (len(ids), len(desk.provider.calls)) == (30, 30)
+
+
+async def test_receipt_of_queued_answer(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """A queued answer's receipt names its ticket, its wait and its attempts, and reaches the sink once."""
+    (ticket,) = await submitted(client, question, 1)
+    async with client.worker():
+        outcome = await client.result(ticket, timeout=5)
+    assert isinstance(outcome, Completed)
+    receipt = outcome.response.receipt
+    assert (receipt.ticket_id, [attempt.fault for attempt in receipt.attempts]) == (ticket, [None])
+    assert outcome.metadata == {"pair": 7}
+    assert [kept.ticket_id for kept in desk.sink.receipts] == [ticket]
+
+
+async def test_outage_spends_nothing(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """Twenty jobs held through a two-minute outage complete with no attempt spent before their last."""
+    desk.provider.script(*[outage()] * 3)
+    for _ in range(2):
+        await client.complete(question)
+    calls = len(desk.provider.calls)
+    tickets = await submitted(client, question, 20)
+    async with client.worker(concurrency=5):
+        await desk.clock.run_for(119.0)
+        assert len(desk.provider.calls) == calls
+        statuses = [await client.status(ticket) for ticket in tickets]
+        assert {(status.state.value, status.attempts) for status in statuses} == {("queued", 0)}
+        await desk.clock.run_for(10.0)
+        outcomes = [await client.result(ticket, timeout=5) for ticket in tickets]
+    ids = {outcome.response.receipt.response_id for outcome in outcomes if isinstance(outcome, Completed)}
+    assert len(ids) == 20
+    assert {(await client.status(ticket)).attempts for ticket in tickets} == {1}
+
+
+async def test_one_probe(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """After the open time one job goes out as a probe, and the others wait for what becomes of it."""
+    desk.provider.script(*[outage()] * 3)
+    for _ in range(2):
+        await client.complete(question)
+    calls = len(desk.provider.calls)
+    await submitted(client, question, 10)
+    desk.provider.hold()
+    async with client.worker(concurrency=5):
+        await desk.clock.run_for(125.0)
+        assert len(desk.provider.calls) - calls == 1
+        desk.provider.release()
+
+
+async def test_live_call_yields_probe(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """A live call leaves the probe to a queued job when a worker stands by, and gets a ticket."""
+    desk.provider.script(*[outage()] * 3)
+    for _ in range(2):
+        await client.complete(question)
+    desk.clock.advance(121.0)
+    await submitted(client, question, 1)
+    await desk.queue.heartbeat("worker-elsewhere", [stats.lane for stats in await desk.queue.lanes()])
+    calls = len(desk.provider.calls)
+    outcome = await client.complete(question)
+    assert isinstance(outcome, Pending)
+    assert (outcome.ticket.reason, len(desk.provider.calls)) == ("circuit_open", calls)
+
+
+async def test_live_call_probes_alone(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """A live call probes by itself when no worker stands by."""
+    desk.provider.script(*[outage()] * 3)
+    for _ in range(2):
+        await client.complete(question)
+    desk.clock.advance(121.0)
+    assert isinstance(await client.complete(question), Completed)
+
+
+async def test_request_at_fault(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """What the vendor refuses as the request's own fault fails at once, with the reason."""
+    desk.provider.script(InvalidRequest("No such field.", info=ErrorInfo(fault=Fault.BAD_REQUEST, status=400)))
+    (ticket,) = await submitted(client, question, 1)
+    async with client.worker():
+        with pytest.raises(TicketFailed) as caught:
+            await client.result(ticket, timeout=5)
+    assert (caught.value.fault, caught.value.info.status, len(desk.provider.calls)) == (Fault.BAD_REQUEST, 400, 1)
+
+
+async def test_attempts_end(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """A request that makes the provider fail again and again fails after the attempts it may spend."""
+    parts = replace(desk.parts, queue=desk.parts.queue.model_copy(update={"max_attempts": 2}))
+    desk.provider.script(*[outage(Fault.SERVER_ERROR)] * 2)
+    async with LLMClient([desk.provider], desk.queue, parts) as client_:
+        (ticket,) = await submitted(client_, question, 1)
+        async with client_.worker():
+            await desk.clock.run_for(60.0)
+            with pytest.raises(TicketFailed) as caught:
+                await client_.result(ticket, timeout=5)
+    assert (caught.value.fault, len(desk.provider.calls)) == (Fault.SERVER_ERROR, 2)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        QuotaExhausted("No money.", info=ErrorInfo(fault=Fault.QUOTA)),
+        ModelNotFound("Gone.", info=ErrorInfo(fault=Fault.MODEL_NOT_FOUND)),
+    ],
+    ids=["quota", "model"],
+)
+async def test_parks(desk: Desk, client: LLMClient, question: LLMRequest, error: LLMGatewayError) -> None:
+    """What only an operator can mend parks the lane, attempts unspent, and one canary later shows it is mended."""
+    desk.provider.script(error)
+    tickets = await submitted(client, question, 6)
+    async with client.worker(concurrency=1):
+        await desk.clock.run_for(60.0)
+        assert len(desk.provider.calls) == 1
+        assert {(await client.status(ticket)).attempts for ticket in tickets} == {0}
+        (lane,) = (await client.health()).lanes
+        assert lane.parked == "needs_operator"
+        await desk.clock.run_for(900.0)
+        outcomes = [await client.result(ticket, timeout=5) for ticket in tickets]
+    assert all(isinstance(outcome, Completed) for outcome in outcomes)
+
+
+async def test_model_change_parks_group(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """A group whose model changes half-way is parked, so that two judges are never mixed silently."""
+    grouped = question.model_copy(update={"group": "batch-7"})
+    await client.complete(grouped)
+    call = desk.provider.prepare(grouped, TEXT)
+    other = replace(desk.provider.answer(call, "x"), served_model="m-1-2027")
+    desk.provider.script(other)
+    tickets = await submitted(client, grouped, 3)
+    async with client.worker(concurrency=1):
+        await desk.clock.run_for(30.0)
+        reasons = {(await client.status(ticket)).ticket.reason for ticket in tickets}
+    assert (reasons, len(desk.provider.calls)) == ({"model_changed"}, 2)
+
+
+async def test_expires_unpaid(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """A request that waited longer than its ttl expires without being sent."""
+    brief = question.model_copy(update={"ttl": LLMRequest(provider="p", model="m", prompt="p", ttl=30).ttl})
+    (ticket,) = await submitted(client, brief, 1)
+    desk.clock.advance(31.0)
+    async with client.worker():
+        with pytest.raises(TicketExpired):
+            await client.result(ticket, timeout=5)
+    assert desk.provider.calls == []
+
+
+async def test_drain_hands_back(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """What is not done at the end of the drain timeout goes back unspent, its attempt marked as possibly billed."""
+    desk.provider.hold()
+    (ticket,) = await submitted(client, question, 1)
+    async with client.worker(drain_timeout=0):
+        await desk.provider.wait_for_calls(1)
+    status = await client.status(ticket)
+    assert (status.state, status.attempts, status.ticket.reason) == ("queued", 0, "shutdown")
+    desk.provider.release()
+    async with client.worker():
+        outcome = await client.result(ticket, timeout=5)
+    assert isinstance(outcome, Completed)
+    assert [attempt.possibly_billed for attempt in outcome.response.receipt.attempts] == [True, False]
+
+
+async def test_drain_lets_end(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """What ends within the drain timeout is a result."""
+    desk.provider.hold()
+    (ticket,) = await submitted(client, question, 1)
+    async with client.worker(drain_timeout=5):
+        await desk.provider.wait_for_calls(1)
+        asyncio.get_running_loop().call_soon(desk.provider.release)
+    assert isinstance(await client.result(ticket), Completed)
+
+
+async def test_lost_lease(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """A worker that lost its lease stops its call and drops the answer; the ticket has the other one's."""
+    desk.provider.hold()
+    (ticket,) = await submitted(client, question, 1)
+    async with client.worker():
+        await desk.provider.wait_for_calls(1)
+        await client.cancel(ticket)
+        await desk.clock.run_for(15.0)
+    fenced = [seen for seen in desk.observer.observations if seen.kind is ObservationKind.FENCED]
+    assert (len(fenced), (await client.status(ticket)).state) == (1, "cancelled")
+
+
+async def test_lease_is_renewed(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """A call that takes longer than its lease keeps it as long as the worker lives."""
+    desk.provider.hold()
+    (ticket,) = await submitted(client, question, 1)
+    async with client.worker():
+        await desk.provider.wait_for_calls(1)
+        await desk.clock.run_for(200.0)
+        desk.provider.release()
+        assert isinstance(await client.result(ticket, timeout=5), Completed)
+    assert len(desk.provider.calls) == 1
+
+
+async def test_validates_before_completing(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """An answer that breaks the schema fails its ticket; it never completes."""
+    desk.provider.script("not a number")
+    pending = await client.submit(question, output_type=int)
+    async with client.worker():
+        with pytest.raises(TicketFailed) as caught:
+            await client.result(pending.ticket.id, output_type=int, timeout=5)
+    assert caught.value.fault is Fault.INVALID_OUTPUT
+
+
+async def test_unreadable_for_this_worker(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """A provider this process does not have leaves its jobs to workers that do."""
+    turns = [Message.user("Hello?")]
+    other = LLMRequest(provider="fake", model="m-1", messages=tuple(turns))
+    (ticket,) = await submitted(client, other, 1)
+    parts = replace(desk.parts)
+    async with LLMClient([], desk.queue, parts) as stranger, stranger.worker():
+        await desk.clock.run_for(20.0)
+        assert (await stranger.status(ticket)).state == "queued"
