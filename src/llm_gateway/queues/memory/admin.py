@@ -1,0 +1,93 @@
+"""What an operator needs, in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+
+from llm_gateway._core.jobs import JobView, Lane, NewJob, QueueStats
+from llm_gateway._core.lifecycle import TicketState, Trigger
+from llm_gateway.errors import ErrorInfo, QueueError
+from llm_gateway.protocols import QueueAdmin
+from llm_gateway.queues._ulid import ulid
+from llm_gateway.queues.memory.lanes import Record
+from llm_gateway.queues.memory.ledger import Ledger, OnLedger
+from llm_gateway.queues.memory.store import store
+
+__all__ = ["MemoryAdmin"]
+
+
+class MemoryAdmin(OnLedger, QueueAdmin):
+    """Looking, pausing, resuming, requeueing."""
+
+    async def stats(self) -> QueueStats:
+        """Counts, each kept up to date: nothing is scanned but the list of lanes."""
+        now = self._ledger.clock.now()
+        lanes = tuple(book.stats(now) for book in self._ledger.lanes.values())
+        return QueueStats(
+            depth=self._ledger.depth,
+            bytes=self._ledger.bytes,
+            outbox=len(self._ledger.journal.outbox),
+            max_depth=self._ledger.options.max_depth,
+            max_bytes=self._ledger.options.max_bytes,
+            oldest_created_at=min((at for lane in lanes if (at := lane.oldest_created_at) is not None), default=None),
+            lanes=lanes,
+        )
+
+    async def list_jobs(self, *, tenant: str | None = None, limit: int = 100) -> list[JobView]:
+        """Return the newest jobs, newest first."""
+        records = (record for record in reversed(self._ledger.records.values()) if not record.buried)
+        chosen = (record.view for record in records if tenant in (None, record.view.tenant))
+        return list(islice(chosen, limit))
+
+    async def pause(self, lane: Lane) -> None:
+        """Stop claims of a lane."""
+        book = self._ledger.book(lane)
+        book.gate = replace(book.gate, paused=True)
+
+    async def resume(self, lane: Lane) -> None:
+        """Undo `pause`, and un-park the lane, its groups and its jobs."""
+        ledger, book = self._ledger, self._ledger.book(lane)
+        book.gate = replace(book.gate, paused=False, parked=None)
+        for key in [key for key in ledger.parked_groups if key[2] == lane]:
+            del ledger.parked_groups[key]
+        for ticket_id in list(book.parked):
+            record = ledger.records[ticket_id]
+            ledger.apply(record, Trigger.RESUMED, replace(record.view, reason=Trigger.RESUMED))
+        ledger.ready.fire()
+
+    async def requeue(self, tenant: str, ticket_id: str) -> JobView:
+        """Make a new ticket from a dead letter, with ``requeued_from`` set. Asked again, it returns that ticket.
+
+        The time to live starts anew.
+
+        Raises:
+            TicketNotFound: unknown, gone, or another tenant's.
+            QueueError: it is no dead letter.
+            QueueFull: at the depth or byte limit.
+        """
+        record = self._ledger.visible(tenant, ticket_id)
+        if record.view.state is not TicketState.FAILED or record.payload is None:
+            message = f"The ticket is {record.view.state}; only a failed one can be requeued."
+            raise QueueError(message, next_step="Submit the request again.", info=ErrorInfo(ticket_id=ticket_id))
+        return store(self._ledger, successor(self._ledger, record, record.payload), None).job
+
+
+def successor(ledger: Ledger, record: Record, payload: bytes) -> NewJob:
+    """Return the new job that a dead letter becomes. Its key is made of the dead ticket, so it is made once."""
+    dead, now = record.view, ledger.clock.now()
+    return NewJob(
+        ticket_id=ulid(now),
+        tenant=dead.tenant,
+        lane=dead.lane,
+        idempotency_key=f"requeue:{dead.ticket_id}",
+        fingerprint=dead.fingerprint,
+        priority=dead.priority,
+        created_at=now,
+        expires_at=now + (dead.expires_at - dead.created_at),
+        group=dead.group,
+        subjects=dead.subjects,
+        echo=dead.echo,
+        payload=payload,
+        requeued_from=dead.ticket_id,
+    )

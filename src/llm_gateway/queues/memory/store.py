@@ -1,0 +1,211 @@
+"""Tickets by id and by idempotency key, in memory."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from llm_gateway._core.jobs import (
+    AdoptedBy,
+    Enqueued,
+    EnqueueReply,
+    ErasureReport,
+    JobView,
+    NewJob,
+)
+from llm_gateway._core.lifecycle import TicketState, Trigger
+from llm_gateway._facts import Fault
+from llm_gateway.errors import (
+    ErrorInfo,
+    IdempotencyConflict,
+    InvalidRequest,
+    LLMGatewayError,
+    PayloadTooLarge,
+    QueueError,
+    QueueFull,
+)
+from llm_gateway.protocols import JobStore
+from llm_gateway.queues._ulid import ulid
+from llm_gateway.queues.memory.lanes import Hold, Record
+from llm_gateway.queues.memory.ledger import Ledger, OnLedger
+
+__all__ = ["FULL_RETRY_AFTER", "TOKEN_BYTES", "MemoryStore", "hold_of", "store"]
+
+FULL_RETRY_AFTER: Final = 5.0
+TOKEN_BYTES: Final = 12
+
+
+class MemoryStore(OnLedger, JobStore):
+    """Submitting, looking up, cancelling and erasing."""
+
+    def mint(self, tenant: str, idempotency_key: str) -> str:
+        """Make a new ticket id: time first, then 80 random bits."""
+        return ulid(self._ledger.clock.now())
+
+    async def enqueue(self, job: NewJob, *, adopted_by: AdoptedBy | None = None) -> Enqueued:
+        """Store a job, or find the one that has its key.
+
+        Raises:
+            QueueFull: at the depth or byte limit; nothing is stored.
+            IdempotencyConflict: the key stands for other content.
+            PayloadTooLarge: the payload alone exceeds its limit.
+            InvalidRequest: the job would expire before it may be claimed.
+            QueueUnavailable: the queue is closed.
+        """
+        return store(self._ledger, job, adopted_by)
+
+    async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[EnqueueReply]:
+        """Do the same for many, each on its own."""
+        return [self._reply(job) for job in jobs]
+
+    async def find(self, tenant: str, idempotency_key: str) -> JobView | None:
+        """Return the job that has this key; ``None`` also when only its key is left."""
+        ticket_id = self._ledger.keys.get((tenant, idempotency_key))
+        if ticket_id is None or self._ledger.records[ticket_id].buried:
+            return None
+        return self._ledger.shown(self._ledger.records[ticket_id])
+
+    async def get(self, tenant: str, ticket_id: str) -> JobView:
+        """Return a job.
+
+        Raises:
+            TicketNotFound: unknown, gone, or another tenant's.
+        """
+        return self._ledger.shown(self._ledger.visible(tenant, ticket_id))
+
+    async def result(self, tenant: str, ticket_id: str) -> bytes | None:
+        """Return the stored result of a completed job, ``None`` of any other.
+
+        Raises:
+            TicketNotFound: unknown, gone, or another tenant's.
+        """
+        return self._ledger.visible(tenant, ticket_id).result
+
+    async def cancel(self, tenant: str, ticket_id: str) -> JobView:
+        """Cancel a job that is not terminal; return it as it then is.
+
+        Raises:
+            TicketNotFound: unknown, gone, or another tenant's.
+        """
+        record = self._ledger.visible(tenant, ticket_id)
+        self._cancel(record)
+        return record.view
+
+    async def cancel_group(self, tenant: str, group: str) -> int:
+        """Cancel every job of a group that is not terminal; return how many."""
+        tickets = list(self._ledger.groups.get((tenant, group), ()))
+        return sum(self._cancel(self._ledger.records[ticket_id]) for ticket_id in tickets)
+
+    async def erase(self, tenant: str, *, ticket_id: str | None = None, subject: str | None = None) -> ErasureReport:
+        """Cancel, then remove payload, result, echo and history of a ticket or of all of a subject's.
+
+        The cancelling event still leaves with its echo, so that whoever waits for the job is told. The ticket and
+        its key stay taken until the key may be forgotten: sending the request again does not bring it back.
+
+        Raises:
+            InvalidRequest: unless exactly one of *ticket_id* and *subject* is given.
+            TicketNotFound: the ticket is unknown, gone, or another tenant's.
+        """
+        if (ticket_id is None) == (subject is None):
+            message = "Erasing takes either a ticket or a subject."
+            raise InvalidRequest(message)
+        if ticket_id is not None:
+            return self._erase([self._ledger.visible(tenant, ticket_id)])
+        tickets = self._ledger.subjects.get((tenant, subject or ""), {})
+        return self._erase([self._ledger.records[found] for found in tickets])
+
+    def _reply(self, job: NewJob) -> EnqueueReply:
+        try:
+            return store(self._ledger, job, None)
+        except LLMGatewayError as refusal:
+            return refusal
+
+    def _cancel(self, record: Record) -> bool:
+        if record.view.state.terminal:
+            return False
+        self._ledger.end(record, Trigger.CANCELLED, Fault.CANCELLED)
+        return True
+
+    def _erase(self, records: Sequence[Record]) -> ErasureReport:
+        removed = {kind for record in records for kind in kinds_of(record)}
+        cancelled = sum(self._cancel(record) for record in records)
+        for record in records:
+            self._ledger.bury(record)
+        tickets = tuple(record.view.ticket_id for record in records)
+        if tickets:
+            self._ledger.journal.scrub(set(tickets))
+        return ErasureReport(tickets=tickets, cancelled=cancelled, removed=tuple(sorted(removed)))
+
+
+def store(ledger: Ledger, job: NewJob, adopted_by: AdoptedBy | None) -> Enqueued:
+    """Do what `MemoryStore.enqueue` says."""
+    ledger.check_open()
+    known = ledger.keys.get((job.tenant, job.idempotency_key))
+    if known is not None:
+        return found(ledger, ledger.records[known], job)
+    check_times(job, ledger.clock.now())
+    check_room(ledger, job)
+    record = ledger.insert(job)
+    if adopted_by is None:
+        return Enqueued(job=ledger.shown(record), created=True)
+    hold = hold_of(ledger, adopted_by.worker, adopted_by.lease_seconds, claim_id=job.ticket_id)
+    ledger.apply(record, Trigger.CLAIMED, record.view, hold=hold)
+    return Enqueued(job=record.view, created=True, lease=ledger.lease(record, hold))
+
+
+def hold_of(ledger: Ledger, worker: str, lease_seconds: float, *, claim_id: str) -> Hold:
+    """Make a hold with a new fencing token of 96 random bits: a counter could come twice, this cannot be guessed."""
+    now = ledger.clock.now()
+    return Hold(
+        token=secrets.token_hex(TOKEN_BYTES),
+        worker=worker,
+        claim_id=claim_id,
+        since=now,
+        deadline=now + timedelta(seconds=lease_seconds),
+        ends=ledger.clock.monotonic() + lease_seconds,
+    )
+
+
+def found(ledger: Ledger, record: Record, job: NewJob) -> Enqueued:
+    """Answer for a key that is taken."""
+    if record.view.fingerprint != job.fingerprint:
+        message = "The idempotency key stands for a request with other content."
+        raise IdempotencyConflict(message, info=ErrorInfo(ticket_id=record.view.ticket_id))
+    return Enqueued(job=ledger.shown(record), created=False)
+
+
+def check_times(job: NewJob, now: datetime) -> None:
+    """Refuse a job that could never be claimed."""
+    if job.expires_at <= now or (job.not_before is not None and job.not_before >= job.expires_at):
+        message = "The request would expire before it may be tried."
+        raise InvalidRequest(message, next_step="Give it a longer ttl.")
+
+
+def check_room(ledger: Ledger, job: NewJob) -> None:
+    """Refuse a job that does not fit, or whose ticket exists."""
+    options, size = ledger.options, len(job.payload)
+    if job.ticket_id in ledger.records:
+        message = "The ticket id is taken by another request."
+        raise QueueError(message, next_step="Mint a new ticket id.", info=ErrorInfo(ticket_id=job.ticket_id))
+    if size > options.max_payload_bytes:
+        message = f"The request takes {size} bytes; the queue takes at most {options.max_payload_bytes}."
+        raise PayloadTooLarge(message)
+    if ledger.depth + len(ledger.journal.outbox) >= options.max_depth:
+        message = f"The queue holds its limit of {options.max_depth} requests and events."
+        raise QueueFull(message, retry_after=FULL_RETRY_AFTER)
+    if ledger.bytes + size > options.max_bytes:
+        message = f"The queue holds its limit of {options.max_bytes} bytes."
+        raise QueueFull(message, retry_after=FULL_RETRY_AFTER)
+
+
+def kinds_of(record: Record) -> set[str]:
+    """Name the kinds of content a record still has."""
+    kept = {
+        "payload": record.payload is not None,
+        "result": record.view.state is TicketState.COMPLETED and record.result is not None,
+        "echo": True,
+        "history": bool(record.view.history),
+    }
+    return {kind for kind, there in kept.items() if there}
