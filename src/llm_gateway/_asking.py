@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 
 from llm_gateway._core.admission import ADMISSION, LiveAction
 from llm_gateway._core.fingerprint import fingerprint
-from llm_gateway._core.jobs import AdoptedBy
+from llm_gateway._core.jobs import AdoptedBy, JobView
 from llm_gateway._core.outcomes import Completed, Pending, WaitReason
 from llm_gateway._core.payloads import StoredResult
 from llm_gateway._core.receipts import response_of
@@ -135,13 +135,16 @@ class Asking:
             name="llm_gateway call",
         )
         reserve = min(RESERVE, question.timeout * RESERVED_SHARE)
+        adopted: JobView | None = None
         try:
             await asyncio.wait({work}, timeout=question.timeout - reserve)
             if not work.done() and call.sending:
-                return await self._adopted(question, call, desk, work)
+                adopted = await self._adopted(question, call, desk, work)
         except BaseException:
             await stop(work)
             raise
+        if adopted is not None:
+            return await desk.tickets.pending(adopted)
         if not work.done():
             await stop(work)
             if work.cancelled():
@@ -159,42 +162,44 @@ class Asking:
             return await self._queued(question, call, desk, error)
 
     async def _queued(self, question: Question[T], call: Call, desk: Desk, error: LLMGatewayError) -> Pending:
+        keyed = with_key(question.request)
         job = await desk.tickets.new_job(
             question.tenant,
-            with_key(question.request),
+            keyed,
             question.output_type.schema,
             priority=Priority.INTERACTIVE,
             reason=ADMISSION[error.fault or Fault.UNKNOWN].reason,
             delay=call.decision.delay,
             history=call.attempts,
         )
-        enqueued = await desk.tickets.store(job, question.request)
+        enqueued = await desk.tickets.store(job, keyed)
         self._engine.observe_call(call, "queued", error)
         return await desk.tickets.pending(enqueued.job)
 
     async def _adopted(
         self, question: Question[T], call: Call, desk: Desk, work: asyncio.Task[StoredResult]
-    ) -> Pending:
+    ) -> JobView:
         """Store the ticket with the running try as its first attempt, under lease."""
         call.live = False
         lease_seconds = self._engine.parts.worker.lease_seconds
+        keyed = with_key(question.request)
         job = await desk.tickets.new_job(
             question.tenant,
-            with_key(question.request),
+            keyed,
             question.output_type.schema,
             priority=Priority.INTERACTIVE,
             reason=WaitReason.DEADLINE,
             history=call.attempts,
         )
         adopter = AdoptedBy(worker=self._name, lease_seconds=lease_seconds)
-        enqueued = await desk.tickets.store(job, question.request, adopted_by=adopter)
+        enqueued = await desk.tickets.store(job, keyed, adopted_by=adopter)
         if enqueued.lease is None:
             await stop(work)
         else:
             name = f"adopted call of {enqueued.job.ticket_id}"
             self._engine.adopted.start(desk.settlement.tend(enqueued.lease, work, call), name)
         self._engine.observe_call(call, "queued")
-        return await desk.tickets.pending(enqueued.job)
+        return enqueued.job
 
     async def _completed(self, question: Question[T], call: Call, result: StoredResult) -> Completed[T]:
         response = response_of(result, question.output_type)

@@ -50,9 +50,10 @@ class Submitting:
         desk = self._required()
         outcomes: list[Pending | LLMGatewayError | None] = []
         jobs: list[NewJob] = []
-        for request in requests:
+        keyed = [with_key(request) for request in requests]
+        for request in keyed:
             try:
-                jobs.append(await self._job(tenant, with_key(request), schema))
+                jobs.append(await self._job(tenant, request, schema))
                 outcomes.append(None)
             except LLMGatewayError as error:
                 outcomes.append(error)
@@ -61,7 +62,7 @@ class Submitting:
             await desk.tickets.tell_of_outage(lane)
         return [
             outcome if outcome is not None else await self._told(desk, next(replies), request)
-            for outcome, request in zip(outcomes, requests, strict=True)
+            for outcome, request in zip(outcomes, keyed, strict=True)
         ]
 
     async def status(self, tenant: str, ticket_id: str) -> TicketStatus:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -22,7 +21,7 @@ from llm_gateway._core.schema import output_type_of
 from llm_gateway._engine import Engine
 from llm_gateway._mapping import Plan, Progress, mapped
 from llm_gateway._process import environment_of_process
-from llm_gateway._settlement import Settlement, stop
+from llm_gateway._settlement import Settlement
 from llm_gateway._submitting import Submitting
 from llm_gateway._tickets import Tickets
 from llm_gateway.errors import ConfigurationError, InvalidRequest, LLMGatewayError
@@ -30,7 +29,7 @@ from llm_gateway.parts import Parts
 from llm_gateway.protocols import Provider, QueueBackend
 from llm_gateway.relay import Relay
 from llm_gateway.settings import Settings
-from llm_gateway.worker import Worker
+from llm_gateway.worker import Worker, at_work
 
 __all__ = ["LLMClient"]
 
@@ -71,8 +70,7 @@ class LLMClient:
             from llm_gateway.wiring import publish_to
 
             chosen = replace(chosen, publisher=publish_to(on_event))
-        environment = chosen.environment if chosen.environment is not None else environment_of_process()
-        self._engine = Engine(providers, queue, chosen, environment)
+        self._engine = Engine(providers, queue, chosen, environment_of_process(given=chosen.environment))
         self._desk = _desk(self._engine, queue)
         self._asking = Asking(self._engine, self._desk)
         self._submitting = Submitting(self._engine, self._desk)
@@ -375,14 +373,8 @@ class LLMClient:
             concurrency=concurrency,
             drain_timeout=None if drain_timeout is None else _seconds(drain_timeout, at_least=0.0),
         )
-        worker = Worker(self._engine, self._desk.queue, self._desk.tickets, options)
-        running = asyncio.create_task(worker.run(), name="llm_gateway worker")
-        try:
+        async with at_work(Worker(self._engine, self._desk.queue, self._desk.tickets, options)) as worker:
             yield worker
-            worker.stop()
-            await asyncio.wait({running})
-        finally:
-            await stop(running)
 
 
 def _desk(engine: Engine, queue: QueueBackend | None) -> Desk | None:

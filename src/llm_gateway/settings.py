@@ -14,7 +14,13 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from llm_gateway._core.checked import complaints
 from llm_gateway._core.environments import Environment, parse_environment
@@ -23,6 +29,23 @@ from llm_gateway.errors import ConfigurationError
 from llm_gateway.options import BreakerOptions, HttpOptions, QueueOptions, RetryOptions, WorkerOptions
 
 __all__ = ["Settings"]
+
+
+class TypedEnvironment(EnvSettingsSource):
+    """The process environment, whose unreadable values are a typed error."""
+
+    def __call__(self) -> dict[str, object]:
+        """Read the variables.
+
+        Raises:
+            ConfigurationError: one should hold JSON and does not.
+        """
+        try:
+            return super().__call__()
+        except SettingsError as error:
+            # It names the field; its cause could quote a value.
+            message = f"The environment cannot be used: {error}."
+        raise ConfigurationError(message)
 
 
 class Settings(BaseSettings):
@@ -82,6 +105,19 @@ class Settings(BaseSettings):
     retry: RetryOptions = RetryOptions()
     queue_options: QueueOptions = QueueOptions()
     worker: WorkerOptions = WorkerOptions()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what is given in code, then the environment, and nothing else."""
+        del env_settings, dotenv_settings, file_secret_settings
+        return init_settings, TypedEnvironment(settings_cls)
 
     @model_validator(mode="wrap")
     @classmethod

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from secrets import token_hex
 from typing import Final
@@ -18,11 +19,11 @@ from llm_gateway._core.payloads import read_job
 from llm_gateway._engine import Engine
 from llm_gateway._settlement import Settlement, job_error, stop
 from llm_gateway._tickets import Tickets
-from llm_gateway.errors import LLMGatewayError, QueueError
+from llm_gateway.errors import LLMGatewayError
 from llm_gateway.options import WorkerOptions
 from llm_gateway.protocols import QueueBackend
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "at_work"]
 
 logger: Final = logging.getLogger("llm_gateway")
 HEARTBEAT_SECONDS: Final = 3.0
@@ -93,7 +94,8 @@ class Worker:
                 round_ = await self._look_round()
                 if round_.started == 0:
                     await self._wait_for(ready, round_.look_again)
-            except QueueError as error:
+            except Exception as error:
+                # Backends are foreign code, and a worker that dies of one of them would look like an idle one.
                 logger.warning("The queue does not answer (%s); trying again", type(error).__name__)
                 await self._first_of(self._clock.sleep(QUEUE_PAUSE), self._stopping.wait())
             finally:
@@ -104,7 +106,8 @@ class Worker:
             await self._first_of(self._freed.wait(), self._stopping.wait())
             return
         pause = min(seconds, self._options.sweep_seconds)
-        await self._first_of(_done(ready), self._clock.sleep(pause), self._stopping.wait())
+        # A job that ends can free a probe slot without any change of state.
+        await self._first_of(_done(ready), self._clock.sleep(pause), self._freed.wait(), self._stopping.wait())
 
     async def _look_round(self) -> Round:
         lanes = await self._queue.lanes()
@@ -214,7 +217,7 @@ class Worker:
         while True:
             try:
                 await duty()
-            except QueueError as error:
+            except Exception as error:
                 logger.warning("The queue does not answer (%s); trying again", type(error).__name__)
             await self._clock.sleep(seconds)
 
@@ -226,6 +229,19 @@ class Worker:
         finally:
             for task in tasks:
                 await stop(task)
+
+
+@asynccontextmanager
+async def at_work(worker: Worker) -> AsyncGenerator[Worker]:
+    """Run *worker* while the block runs, then let it drain; when the block raises, its jobs go back at once."""
+    running = asyncio.create_task(worker.run(), name=f"llm_gateway {worker.name}")
+    try:
+        yield worker
+        worker.stop()
+        await asyncio.wait({running})
+    finally:
+        await stop(running)
+    running.result()
 
 
 async def _done(task: asyncio.Task[None]) -> None:

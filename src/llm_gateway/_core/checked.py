@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Sequence
+from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from llm_gateway.errors import InvalidRequest
 
 __all__ = ["CheckedModel", "complaints"]
+
+DEEPEST: Final = 6
 
 
 class CheckedModel(BaseModel):
@@ -27,6 +30,11 @@ class CheckedModel(BaseModel):
 
 
 def complaints(error: ValidationError) -> str:
-    """Name each bad field and its rule, never its value."""
+    """Name each bad field and its rule, never its value, nor a name that is no identifier and may be content."""
     problems = error.errors(include_input=False, include_context=False, include_url=False)
-    return "; ".join(f"{'.'.join(map(str, problem['loc'])) or 'value'}: {problem['msg']}" for problem in problems[:10])
+    return "; ".join(f"{_place(problem['loc'])}: {problem['msg']}" for problem in problems[:10])
+
+
+def _place(steps: Sequence[str | int]) -> str:
+    shown = [str(step) if isinstance(step, int) or step.isidentifier() else "*" for step in steps[:DEEPEST]]
+    return ".".join(shown) or "value"

@@ -47,12 +47,6 @@ class Lane:
     def __str__(self) -> str:
         return f"{self.provider}/{self.model}"
 
-    @classmethod
-    def parse(cls, text: str) -> Lane:
-        """Read ``provider/model``; the model may itself hold slashes."""
-        provider, _, model = text.partition("/")
-        return cls(provider, model)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
@@ -131,7 +125,6 @@ class JobView:
         crashes: Leases that lapsed.
         history: Every attempt, the latest 32.
         position: Jobs ahead of it in its lane, when that is cheap to tell.
-        relayed: Whether its terminal event has left the outbox.
     """
 
     ticket_id: str

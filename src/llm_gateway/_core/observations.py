@@ -15,7 +15,6 @@ class ObservationKind(StrEnum):
 
     ATTEMPT = "attempt"
     CALL = "call"
-    QUEUED = "queued"
     CIRCUIT = "circuit"
     LATCH = "latch"
     REPLAY_REFUSED = "replay_refused"

@@ -84,8 +84,12 @@ def write_echo(request: LLMRequest) -> bytes:
 
 
 def read_echo(data: bytes) -> Echo:
-    """Read what `write_echo` wrote."""
-    return _echoes().validate_json(data or b"{}")
+    """Read what `write_echo` wrote.
+
+    Raises:
+        QueueError: it is damaged.
+    """
+    return _read(_echoes(), data or b"{}")
 
 
 def _read(adapter: TypeAdapter[T], data: bytes) -> T:

@@ -8,14 +8,17 @@ from enum import StrEnum
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic_core import from_json, to_json
 
 from llm_gateway._core.checked import CheckedModel
 from llm_gateway._core.messages import Message
+from llm_gateway.errors import InvalidRequest
 
 __all__ = ["DEFAULT_TTL", "MAX_TTL", "LLMRequest", "Priority", "ReasoningEffort", "Verbosity"]
 
 DEFAULT_TTL: Final = timedelta(hours=3.5)
 MAX_TTL: Final = timedelta(days=30)
+INT64: Final = 2**63
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Verbosity = Literal["low", "medium", "high"]
@@ -77,7 +80,7 @@ class LLMRequest(CheckedModel):
     temperature: Annotated[float | None, Field(ge=0.0, le=2.0)] = None
     reasoning_effort: ReasoningEffort | None = None
     verbosity: Verbosity | None = None
-    seed: int | None = None
+    seed: Annotated[int | None, Field(ge=-INT64, lt=INT64)] = None
     drop_unsupported: bool = False
     served_model: Label | None = None
     priority: Priority | None = None
@@ -87,7 +90,7 @@ class LLMRequest(CheckedModel):
     subjects: tuple[Label, ...] = ()
     correlation_id: Label | None = None
     callback_topic: Label | None = None
-    sample: Annotated[int, Field(ge=0)] = 0
+    sample: Annotated[int, Field(ge=0, lt=INT64)] = 0
     metadata: Annotated[dict[str, JsonValue], Field(repr=False)] = Field(default_factory=dict)
 
     @field_validator("prompt", "system")
@@ -98,18 +101,31 @@ class LLMRequest(CheckedModel):
             raise ValueError(reason)
         return text
 
+    @field_validator("metadata")
+    @classmethod
+    def _storable(cls, metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        # What cannot be read back would be lost in the queue: lone surrogates, endless digits, too deep a nesting.
+        try:
+            from_json(to_json({"request": {"metadata": metadata}}))
+        except ValueError:
+            reason = "cannot be written as JSON and read back"
+        else:
+            return metadata
+        raise ValueError(reason)
+
     @model_validator(mode="after")
     def _one_conversation(self) -> Self:
+        # Runs outside the wrapping validator of the base class, so it raises the typed error itself.
         if (self.prompt is None) == (not self.messages):
             reason = "give either prompt or messages, and not both"
-            raise ValueError(reason)
-        if self.messages and self.system is not None:
+        elif self.messages and self.system is not None:
             reason = "give the system text as a message when messages are given"
-            raise ValueError(reason)
-        if self.messages and not any(message.role == "user" for message in self.messages):
-            reason = "messages need at least one user message"
-            raise ValueError(reason)
-        return self
+        elif self.messages and not any(message.role == "user" and message.text.strip() for message in self.messages):
+            reason = "messages need at least one user message that is not blank"
+        else:
+            return self
+        message = f"LLMRequest is not valid: {reason}."
+        raise InvalidRequest(message)
 
     @property
     def conversation(self) -> tuple[Message, ...]:

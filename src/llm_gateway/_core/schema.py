@@ -7,16 +7,17 @@ root is wrapped in an object with the one field ``value`` and unwrapped when rea
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import re
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, Generic, TypeVar, cast, overload
 
 from pydantic import JsonValue, PydanticSchemaGenerationError, TypeAdapter, ValidationError
-from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
+from pydantic.errors import PydanticUserError
+from pydantic_core import to_json
 
 from llm_gateway._core import strictjson
-from llm_gateway._core.checked import complaints
 from llm_gateway._facts import Fault, Masked
 from llm_gateway.errors import ErrorInfo, InvalidOutput, UnsupportedSchema
 
@@ -24,6 +25,7 @@ __all__ = ["TEXT", "OutputSchema", "OutputType", "check_output", "output_type_of
 
 T = TypeVar("T")
 EXCERPT: Final = 200
+SHOWN: Final = 10
 WRAPPER: Final = "value"
 
 
@@ -61,13 +63,14 @@ class OutputType(Generic[T]):
         if self.schema.json_schema is None:
             return cast("T", text)
         value = _parse(text)
-        if self.schema.wrapped:
-            value = _unwrap(value, text)
+        written = to_json(_unwrap(value, text)) if self.schema.wrapped else text
         try:
-            return self.adapter.validate_python(value) if self.schema.wrapped else self.adapter.validate_json(text)
+            # Strict, because a "5" read as 5 would be a guess, and the worker's check would not make it.
+            return self.adapter.validate_json(written, strict=True)
         except ValidationError as error:
-            reason = complaints(error)
-        raise invalid_output(reason, text)
+            problems = error.errors(include_input=False, include_context=False, include_url=False)[:SHOWN]
+        names = frozenset(_names(self.schema.json_schema))
+        raise invalid_output("; ".join(_told(problem["loc"], problem["type"], names) for problem in problems), text)
 
 
 def check_output(schema: OutputSchema, text: str) -> None:
@@ -85,13 +88,43 @@ def check_output(schema: OutputSchema, text: str) -> None:
 
 def _first_problem(json_schema: Mapping[str, JsonValue], value: JsonValue) -> str | None:
     # Imported here: only workers need it, and a first answer should not wait for it.
-    import jsonschema
+    from jsonschema import Draft202012Validator, validators
 
-    try:
-        jsonschema.validate(value, json_schema)
-    except jsonschema.ValidationError as error:
-        return f"{error.json_path}: breaks the rule {error.validator!r}"
-    return None
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
+    validator = validators.extend(Draft202012Validator, type_checker=types)(json_schema)
+    error = next(validator.iter_errors(value), None)
+    if error is None:
+        return None
+    return _told(error.absolute_path, str(error.validator), frozenset(_names(json_schema)))
+
+
+def _is_integer(_: object, value: object) -> bool:
+    # JSON Schema takes 1.0 for an integer; the type, read strictly, does not.
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _told(steps: Iterable[str | int], rule: str, names: frozenset[str]) -> str:
+    """Name a place by the schema's own names: any other key is the model's text."""
+    shown = [str(step) if isinstance(step, int) or step in names else "*" for step in steps]
+    return f"{'.'.join(shown) or 'value'} breaks the rule {rule!r}"
+
+
+def _names(schema: object) -> Iterator[str]:
+    for properties in _found(schema, "properties"):
+        yield from cast("Mapping[str, object]", properties)
+
+
+def _found(schema: object, keyword: str) -> Iterator[object]:
+    """Yield what *keyword* stands for, at any depth of a schema."""
+    if isinstance(schema, list):
+        for item in cast("list[object]", schema):
+            yield from _found(item, keyword)
+    elif isinstance(schema, dict):
+        for key, value in cast("dict[str, object]", schema).items():
+            # A property may have the keyword's name: then it stands for a schema or names of it.
+            if key == keyword and isinstance(value, str if keyword == "pattern" else dict):
+                yield value
+            yield from _found(value, keyword)
 
 
 def invalid_output(reason: str, text: str) -> InvalidOutput:
@@ -138,9 +171,10 @@ def _adapter_of(output_type: type[T]) -> TypeAdapter[T]:
 def _make(adapter: TypeAdapter[T], name: str) -> OutputType[T]:
     try:
         schema = cast("dict[str, JsonValue]", adapter.json_schema(mode="validation"))
-    except PydanticInvalidForJsonSchema:
+    except PydanticUserError:
         message = f"The output type {name} has no JSON schema."
         raise UnsupportedSchema(message) from None
+    _require_patterns(schema, name)
     safe = "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in name)[:64] or "output"
     if schema.get("type") == "object" or "$ref" in schema:
         return OutputType(OutputSchema(safe, schema), adapter)
@@ -154,6 +188,15 @@ def _make(adapter: TypeAdapter[T], name: str) -> OutputType[T]:
     if definitions is not None:
         root["$defs"] = definitions
     return OutputType(OutputSchema(safe, root, wrapped=True), adapter)
+
+
+def _require_patterns(schema: object, name: str) -> None:
+    for pattern in _found(schema, "pattern"):
+        try:
+            re.compile(str(pattern))
+        except re.error:
+            message = f"The output type {name} has a pattern that a worker could not check."
+            raise UnsupportedSchema(message, next_step="Write the pattern as Python's re takes it.") from None
 
 
 def _parse(text: str) -> JsonValue:

@@ -1,0 +1,1 @@
+"""Programs that use llm_gateway. Each runs by itself."""

@@ -1,0 +1,1 @@
+"""The main job in one sitting: pairwise judgements through an outage, with nothing lost and nothing replayed."""
