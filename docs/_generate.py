@@ -19,6 +19,7 @@ from llm_gateway import options
 from llm_gateway._core.admission import ADMISSION, Row
 from llm_gateway._core.lifecycle import TERMINAL, TRANSITIONS, TicketState
 from llm_gateway.errors import LLMGatewayError
+from llm_gateway.settings import Settings
 
 HERE: Final = Path(__file__).parent
 REGION: Final = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
@@ -115,6 +116,18 @@ def option_table(kind: type[options.HttpOptions]) -> str:
     return f"## {kind.__name__}\n\n{summary}\n\n{table(('Option', 'Default', 'Meaning'), rows)}"
 
 
+def settings_table() -> str:
+    """List the settings with the variable each is read from."""
+    texts = attributes(Settings)
+    nested = set(options.__all__)
+    rows = (
+        [shown(f"LLM_GATEWAY_{name.upper()}"), shown(name), texts[name]]
+        for name, field in Settings.model_fields.items()
+        if getattr(field.annotation, "__name__", "") not in nested
+    )
+    return table(("Variable", "In code", "Meaning"), rows)
+
+
 REGIONS: Final[Mapping[str, Callable[[], str]]] = {
     "admission-columns": admission_columns,
     "admission-table": admission_table,
@@ -123,6 +136,7 @@ REGIONS: Final[Mapping[str, Callable[[], str]]] = {
     "lifecycle-diagram": lifecycle_diagram,
     "lifecycle-table": lifecycle_table,
     "option-tables": option_tables,
+    "settings-table": settings_table,
 }
 
 

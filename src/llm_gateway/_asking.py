@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 
 from llm_gateway._core.admission import ADMISSION, LiveAction
 from llm_gateway._core.fingerprint import fingerprint
-from llm_gateway._core.jobs import AdoptedBy, JobView
+from llm_gateway._core.jobs import AdoptedBy, JobView, NewJob
 from llm_gateway._core.outcomes import Completed, Pending, WaitReason
 from llm_gateway._core.payloads import StoredResult
 from llm_gateway._core.receipts import response_of
@@ -181,7 +181,6 @@ class Asking:
     ) -> JobView:
         """Store the ticket with the running try as its first attempt, under lease."""
         call.live = False
-        lease_seconds = self._engine.parts.worker.lease_seconds
         keyed = with_key(question.request)
         job = await desk.tickets.new_job(
             question.tenant,
@@ -191,14 +190,23 @@ class Asking:
             reason=WaitReason.DEADLINE,
             history=call.attempts,
         )
+        # Shielded: a caller who goes away now must not leave a lease that nobody tends.
+        adoption = self._leased(job, keyed, desk, work=work, call=call)
+        stored = await asyncio.shield(self._engine.adopted.start(adoption, f"adoption by {job.ticket_id}"))
+        self._engine.observe_call(call, "queued")
+        return stored
+
+    async def _leased(
+        self, job: NewJob, request: LLMRequest, desk: Desk, *, work: asyncio.Task[StoredResult], call: Call
+    ) -> JobView:
+        lease_seconds = self._engine.parts.worker.lease_seconds
         adopter = AdoptedBy(worker=self._name, lease_seconds=lease_seconds)
-        enqueued = await desk.tickets.store(job, keyed, adopted_by=adopter)
+        enqueued = await desk.tickets.store(job, request, adopted_by=adopter)
         if enqueued.lease is None:
             await stop(work)
         else:
             name = f"adopted call of {enqueued.job.ticket_id}"
             self._engine.adopted.start(desk.settlement.tend(enqueued.lease, work, call), name)
-        self._engine.observe_call(call, "queued")
         return enqueued.job
 
     async def _completed(self, question: Question[T], call: Call, result: StoredResult) -> Completed[T]:

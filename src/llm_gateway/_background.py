@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Final
+from typing import Final, TypeVar
 
 __all__ = ["Background"]
 
+T = TypeVar("T")
 logger: Final = logging.getLogger("llm_gateway")
 
 
@@ -16,12 +17,12 @@ class Background:
     """Holds tasks until they end; `aclose` cancels the rest and waits for them."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def start(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+    def start(self, work: Coroutine[object, object, T], name: str) -> asyncio.Task[T]:
         """Run *work*; an exception that escapes it is logged by class, never lost silently."""
         task = asyncio.create_task(work, name=f"llm_gateway {name}")
         self._tasks.add(task)
@@ -40,7 +41,7 @@ class Background:
                 task.cancel()
             await asyncio.wait(set(self._tasks))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # The message may hold anything; a typed error of this library shows nothing of a prompt.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
@@ -59,45 +59,60 @@ class Engine:
         self.adopted = Background()
         self.settlements = Background()
         self._background = Background()
+        self._farewells: list[Callable[[], Awaitable[None]]] = []
         self._once, self._live = self._paths()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
         self._closed = False
+        self._ended = False
         self._circuits_changed = asyncio.Event()
         parts.breaker.subscribe(self._on_change)
 
-    async def start(self) -> None:
-        """Open the queue and begin to mirror the circuits into it."""
+    async def start(self) -> bool:
+        """Open the queue and begin to mirror the circuits into it; False when that was done before."""
         if self._closed:
             message = "This client is closed."
             raise ClientClosed(message, next_step="Make a new client.")
         if self._loop is not None:
             self.require_open()
-            return
+            return False
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         if self.queue is not None:
             await self.queue.start(outbox=self.parts.publisher is not None)
             self.keep_running(self._mirror(self.queue), "circuit mirror")
+        return True
 
     async def aclose(self) -> None:
         """Let calls that tickets adopted end or go back, end background work, then close the parts."""
-        if self._closed:
-            return
         self._closed = True
+        # Closing that was cancelled is taken up again by the next call.
+        if self._ended:
+            return
         await self.adopted.settled(self.parts.worker.drain_timeout)
         await self.adopted.aclose()
         await self.settlements.settled(SETTLING_SECONDS)
         await self.settlements.aclose()
         await self._background.aclose()
+        for farewell in self._farewells:
+            await farewell()
         for provider in self.providers.values():
             await provider.aclose()
         if self.queue is not None:
             await self.queue.aclose()
+        self._ended = True
 
-    def keep_running(self, work: Coroutine[object, object, None], name: str) -> None:
-        """Run *work* until the client closes."""
+    def keep_running(
+        self,
+        work: Coroutine[object, object, None],
+        name: str,
+        *,
+        farewell: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Run *work* until the client closes, then *farewell*."""
         self._background.start(work, name)
+        if farewell is not None:
+            self._farewells.append(farewell)
 
     def require_open(self) -> None:
         """Refuse use before opening, after closing, in another event loop, and in a forked child.

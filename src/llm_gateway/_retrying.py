@@ -89,6 +89,7 @@ class Retrying:
             honour=options.honour,
             ttl=call.request.ttl.total_seconds(),
             hint=error.retry_after,
+            forbidden=error.info.no_retry,
             queue=self._queue,
         )
 

@@ -50,6 +50,7 @@ class Tickets:
         self._codec = engine.parts.codec
         self._clock = engine.parts.clock
         self._warned = False
+        self.workers_here = 0
         self.paces: dict[Lane, float] = {}
 
     async def new_job(
@@ -216,6 +217,8 @@ class Tickets:
 
     async def _attended(self, lane: Lane) -> bool:
         """Whether a worker stands ready for the lane; warns once when none does."""
+        if self.workers_here > 0:
+            return True
         since = self._clock.now() - HEARTBEAT_FRESH
         for stats in await self._queue.lanes():
             if stats.lane == lane and stats.last_heartbeat_at is not None and stats.last_heartbeat_at >= since:

@@ -29,7 +29,7 @@ from llm_gateway.parts import Parts
 from llm_gateway.protocols import Provider, QueueBackend
 from llm_gateway.relay import Relay
 from llm_gateway.settings import Settings
-from llm_gateway.worker import Worker, at_work
+from llm_gateway.worker import Worker
 
 __all__ = ["LLMClient"]
 
@@ -99,10 +99,11 @@ class LLMClient:
         return scoped
 
     async def __aenter__(self) -> Self:
-        await self._engine.start()
-        if self._desk is not None and (publisher := self._engine.parts.publisher) is not None:
+        opened = await self._engine.start()
+        publisher = self._engine.parts.publisher
+        if opened and self._desk is not None and publisher is not None:
             relay = Relay(self._engine, self._desk.queue, self._desk.tickets, publisher)
-            self._engine.keep_running(relay.run(), "relay")
+            self._engine.keep_running(relay.run(), "relay", farewell=relay.farewell)
         return self
 
     async def __aexit__(
@@ -373,7 +374,7 @@ class LLMClient:
             concurrency=concurrency,
             drain_timeout=None if drain_timeout is None else _seconds(drain_timeout, at_least=0.0),
         )
-        async with at_work(Worker(self._engine, self._desk.queue, self._desk.tickets, options)) as worker:
+        async with Worker(self._engine, self._desk.queue, self._desk.tickets, options).at_work() as worker:
             yield worker
 
 

@@ -101,6 +101,7 @@ class ErrorInfo:
         ticket_id: The ticket concerned.
         correlation_id: The caller's correlation id.
         sent: How much of the request had left this process.
+        no_retry: Whether the vendor said that trying again at once does not help.
         attempts: What was tried, oldest first.
         detail: The vendor's text, masked because it may quote the prompt.
     """
@@ -116,6 +117,7 @@ class ErrorInfo:
     ticket_id: str | None = None
     correlation_id: str | None = None
     sent: Sent = Sent.NO
+    no_retry: bool = False
     attempts: tuple[Attempt, ...] = ()
     detail: Masked | None = field(default=None, compare=False)
 

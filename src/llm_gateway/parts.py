@@ -85,7 +85,7 @@ def refuse_forbidden(
         problems += _broken_promises(environment, queue, parts)
     if not problems:
         return
-    message = f"This client cannot keep its promises: {'; '.join(problems)}."
+    message = f"This client cannot keep its promises in {environment.value}: {'; '.join(problems)}."
     step = "Use NoCache, real providers and a durable queue (or queue='none', which makes an outage an error)."
     raise ConfigurationError(message, next_step=step)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Final
 
@@ -15,6 +16,7 @@ __all__ = ["Relay"]
 logger: Final = logging.getLogger("llm_gateway")
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 30.0
+FAREWELL_SECONDS: Final = 5.0
 
 
 class Relay:
@@ -42,7 +44,18 @@ class Relay:
                 draw = 0.5 + self._random() / 2
                 await self._clock.sleep(backoff(failures, base=FIRST_PAUSE, cap=LONGEST_PAUSE, draw=draw))
 
-    async def _move(self) -> None:
-        for event in await self._queue.unrelayed():
+    async def farewell(self) -> None:
+        """Deliver what waits, as far as the publisher takes it in a few seconds; the rest stays in the outbox."""
+        try:
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                while await self._move() > 0:
+                    pass
+        except Exception as error:
+            logger.warning("Events stay in the outbox: delivery failed with %s", type(error).__name__)
+
+    async def _move(self) -> int:
+        events = await self._queue.unrelayed()
+        for event in events:
             await self._publisher.publish(await self._tickets.event(event))
             await self._queue.relayed(event.cursor)
+        return len(events)

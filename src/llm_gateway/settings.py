@@ -14,13 +14,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from llm_gateway._core.checked import complaints
 from llm_gateway._core.environments import Environment, parse_environment
@@ -29,23 +23,6 @@ from llm_gateway.errors import ConfigurationError
 from llm_gateway.options import BreakerOptions, HttpOptions, QueueOptions, RetryOptions, WorkerOptions
 
 __all__ = ["Settings"]
-
-
-class TypedEnvironment(EnvSettingsSource):
-    """The process environment, whose unreadable values are a typed error."""
-
-    def __call__(self) -> dict[str, object]:
-        """Read the variables.
-
-        Raises:
-            ConfigurationError: one should hold JSON and does not.
-        """
-        try:
-            return super().__call__()
-        except SettingsError as error:
-            # It names the field; its cause could quote a value.
-            message = f"The environment cannot be used: {error}."
-        raise ConfigurationError(message)
 
 
 class Settings(BaseSettings):
@@ -77,6 +54,8 @@ class Settings(BaseSettings):
         env_prefix="LLM_GATEWAY_",
         env_nested_delimiter="__",
         env_ignore_empty=True,
+        # No variable holds JSON: one that did and was malformed would not be a typed error.
+        enable_decoding=False,
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,
@@ -105,19 +84,6 @@ class Settings(BaseSettings):
     retry: RetryOptions = RetryOptions()
     queue_options: QueueOptions = QueueOptions()
     worker: WorkerOptions = WorkerOptions()
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what is given in code, then the environment, and nothing else."""
-        del env_settings, dotenv_settings, file_secret_settings
-        return init_settings, TypedEnvironment(settings_cls)
 
     @model_validator(mode="wrap")
     @classmethod

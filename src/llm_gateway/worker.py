@@ -23,7 +23,7 @@ from llm_gateway.errors import LLMGatewayError
 from llm_gateway.options import WorkerOptions
 from llm_gateway.protocols import QueueBackend
 
-__all__ = ["Worker", "at_work"]
+__all__ = ["Worker"]
 
 logger: Final = logging.getLogger("llm_gateway")
 HEARTBEAT_SECONDS: Final = 3.0
@@ -64,6 +64,20 @@ class Worker:
     def running(self) -> int:
         """How many jobs it works on."""
         return len(self._running)
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncGenerator[Worker]:
+        """Run while the block runs, then drain; when the block raises, jobs go back at once."""
+        running = asyncio.create_task(self.run(), name=f"llm_gateway {self.name}")
+        self._tickets.workers_here += 1
+        try:
+            yield self
+            self.stop()
+            await asyncio.wait({running})
+        finally:
+            self._tickets.workers_here -= 1
+            await stop(running)
+        running.result()
 
     async def run(self) -> None:
         """Work until `stop` is called, then let running jobs end or go back.
@@ -229,19 +243,6 @@ class Worker:
         finally:
             for task in tasks:
                 await stop(task)
-
-
-@asynccontextmanager
-async def at_work(worker: Worker) -> AsyncGenerator[Worker]:
-    """Run *worker* while the block runs, then let it drain; when the block raises, its jobs go back at once."""
-    running = asyncio.create_task(worker.run(), name=f"llm_gateway {worker.name}")
-    try:
-        yield worker
-        worker.stop()
-        await asyncio.wait({running})
-    finally:
-        await stop(running)
-    running.result()
 
 
 async def _done(task: asyncio.Task[None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from tests.client.desk import Desk, outage
@@ -168,7 +169,7 @@ async def test_model_change_parks_group(desk: Desk, client: LLMClient, question:
 
 async def test_expires_unpaid(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
     """A request that waited longer than its ttl expires without being sent."""
-    brief = question.model_copy(update={"ttl": LLMRequest(provider="p", model="m", prompt="p", ttl=30).ttl})
+    brief = question.model_copy(update={"ttl": timedelta(seconds=30)})
     (ticket,) = await submitted(client, brief, 1)
     desk.clock.advance(31.0)
     async with client.worker():

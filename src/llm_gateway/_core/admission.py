@@ -155,7 +155,7 @@ class Situation:
         honour: Longest wait that a live call sits out.
         ttl: How long the request may wait in a queue.
         hint: The provider's own Retry-After.
-        budget: Whether the retry budget has a token.
+        forbidden: Whether the provider said that trying again at once does not help.
         queue: Whether a queue can take the request.
     """
 
@@ -168,7 +168,7 @@ class Situation:
     honour: float
     ttl: float
     hint: float | None = None
-    budget: bool = True
+    forbidden: bool = False
     queue: bool = True
 
 
@@ -221,5 +221,5 @@ def _may_retry(row: Row, situation: Situation) -> bool:
         situation.attempts < situation.limit
         and situation.repeats < row.retries
         and situation.wait <= min(situation.remaining - situation.min_useful, situation.honour)
-        and situation.budget
+        and not situation.forbidden
     )

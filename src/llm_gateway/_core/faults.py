@@ -9,19 +9,39 @@ from llm_gateway._facts import Fault
 from llm_gateway.errors import (
     AuthenticationFailed,
     ContextTooLong,
+    DeadlineExceeded,
+    InvalidOutput,
     InvalidRequest,
     LLMGatewayError,
     MalformedResponse,
+    ModelMismatch,
     ModelNotFound,
     ProviderError,
     ProviderUnavailable,
     QuotaExhausted,
     RateLimited,
+    ResponseTooLarge,
+    StaleResponse,
+    TicketCancelled,
+    TicketFailed,
 )
 
 __all__ = ["ERROR_OF"]
 
 ERROR_OF: Final[Mapping[Fault, type[LLMGatewayError]]] = {
+    Fault.CIRCUIT_OPEN: ProviderUnavailable,
+    Fault.PROBE_BUSY: ProviderUnavailable,
+    Fault.LIMITED: RateLimited,
+    # The latch itself keeps the narrower class of the error that closed it.
+    Fault.LATCHED: ProviderError,
+    Fault.LOCAL_BUSY: ProviderUnavailable,
+    Fault.BUDGET_EMPTY: ProviderUnavailable,
+    Fault.CONNECT: ProviderUnavailable,
+    Fault.TLS: ProviderUnavailable,
+    Fault.STALE_CONNECTION: ProviderUnavailable,
+    Fault.DISCONNECTED: ProviderUnavailable,
+    Fault.READ_TIMEOUT: ProviderUnavailable,
+    Fault.DEADLINE: DeadlineExceeded,
     Fault.SERVER_ERROR: ProviderUnavailable,
     Fault.OVERLOADED: ProviderUnavailable,
     Fault.CONFLICT: ProviderUnavailable,
@@ -33,5 +53,11 @@ ERROR_OF: Final[Mapping[Fault, type[LLMGatewayError]]] = {
     Fault.CONTEXT_TOO_LONG: ContextTooLong,
     Fault.BAD_REQUEST: InvalidRequest,
     Fault.MALFORMED: MalformedResponse,
+    Fault.RESPONSE_TOO_LARGE: ResponseTooLarge,
+    Fault.MODEL_MISMATCH: ModelMismatch,
+    Fault.STALE_RESPONSE: StaleResponse,
+    Fault.INVALID_OUTPUT: InvalidOutput,
+    Fault.CANCELLED: TicketCancelled,
+    Fault.WORKER_LOST: TicketFailed,
     Fault.UNKNOWN: ProviderError,
 }

@@ -7,6 +7,7 @@ Values such as DYNAMIC, BYPASS and MISS, and the vendors' own prompt-cache token
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,7 +29,7 @@ HIT_WORDS: Final[Mapping[str, frozenset[str]]] = {
     "cf-cache-status": frozenset({"hit", "stale", "updating", "revalidated"}),
     "helicone-cache": frozenset({"hit"}),
     "x-ai-cache-status": frozenset({"hit"}),
-    "x-cache": frozenset({"hit", "tcp_hit", "tcp_mem_hit", "stale"}),
+    "x-cache": frozenset({"hit", "stale", "tcp_hit", "tcp_ims_hit", "tcp_mem_hit", "tcp_refresh_hit"}),
     "x-cache-status": frozenset({"hit", "stale", "updating", "revalidated"}),
     "x-llmgateway-cache": frozenset({"hit"}),
     "x-nginx-cache": frozenset({"hit", "stale", "updating", "revalidated"}),
@@ -41,12 +42,15 @@ HIT_WORDS: Final[Mapping[str, frozenset[str]]] = {
 POSITIVE: Final = frozenset({"age", "x-ai-cache-age", "x-cache-hits", "x-openrouter-cache-age"})
 # These stand on hits only.
 PRESENT: Final = frozenset({"x-litellm-cache-key", "x-openrouter-cache-source-id"})
-STALE_WARNINGS: Final = ("110", "111")
+STALE_WARNINGS: Final = re.compile(r"\s*11[01] ")
 # Traces of a gateway that could cache; its own switch is sent only where the settings name it.
 GATEWAYS: Final[Mapping[str, str]] = {
     "cf-aig-": "cloudflare ai gateway",
     "helicone-": "helicone",
+    "x-bf-": "bifrost",
+    "x-bifrost-": "bifrost",
     "x-litellm-": "litellm",
+    "x-llmgateway-": "llmgateway",
     "x-portkey-": "portkey",
 }
 
@@ -86,9 +90,9 @@ def _in_headers(headers: Mapping[str, str]) -> Iterator[CacheSignal]:
     for name, value in headers.items():
         if _hit(name, value):
             yield CacheSignal(name, value[:SHOWN], SignalWeight.PROOF)
-        elif name.startswith(tuple(GATEWAYS)):
-            gateway = next(gateway for prefix, gateway in GATEWAYS.items() if name.startswith(prefix))
-            yield CacheSignal("gateway", gateway, SignalWeight.NEUTRAL)
+    # Dozens of such headers stand on one answer; the gateway is named once.
+    found = (gateway for prefix, gateway in GATEWAYS.items() if any(name.startswith(prefix) for name in headers))
+    yield from (CacheSignal("gateway", gateway, SignalWeight.NEUTRAL) for gateway in dict.fromkeys(found))
 
 
 def _hit(name: str, value: str) -> bool:
@@ -96,10 +100,10 @@ def _hit(name: str, value: str) -> bool:
     if words is not None:
         return not words.isdisjoint(_words(value))
     if name in POSITIVE:
-        return any(number.isascii() and number.isdigit() and int(number) > 0 for number in _words(value))
+        return any(number.isascii() and number.isdigit() and number.strip("0") for number in _words(value))
     if name == "x-varnish":
         return len(value.split()) > 1
-    return name in PRESENT or (name == "warning" and value.strip().startswith(STALE_WARNINGS))
+    return name in PRESENT or (name == "warning" and any(STALE_WARNINGS.match(part) for part in value.split(",")))
 
 
 def _words(value: str) -> list[str]:
@@ -114,7 +118,8 @@ def _in_body(answer: ProviderAnswer, profile: FreshnessProfile, seen_ids: Contai
         yield CacheSignal("repeated_response_id", answer.response_id[:SHOWN], _weight(profile.unique_response_ids))
     if answer.created is not None and _age(answer, answer.created) > OLDEST_CREATED:
         yield CacheSignal("created_before_sending", answer.created.isoformat(), _weight(profile.truthful_created))
-    if answer.text and answer.usage.input_tokens == 0 and answer.usage.output_tokens == 0:
+    counted_nothing = answer.usage_counted and answer.usage.input_tokens == 0 and answer.usage.output_tokens == 0
+    if answer.text and counted_nothing:
         yield CacheSignal("zero_usage", "0", _weight(profile.counts_usage))
 
 
@@ -129,4 +134,4 @@ def _age(answer: ProviderAnswer, created: datetime) -> timedelta:
     except (TypeError, ValueError):
         # No usable Date: the two clocks are taken to agree.
         skew = timedelta(0)
-    return answer.sent_at + skew - created
+    return (answer.sent_at - created) + skew

@@ -213,6 +213,7 @@ class ProviderAnswer:
         sent_at: UTC time at which the request was sent.
         first_byte_at: UTC time of the response's head.
         received_at: UTC time at which the body was complete.
+        usage_counted: Whether the answer had counts at all; without them ``usage`` is zeros that mean nothing.
     """
 
     text: str = field(repr=False)
@@ -224,6 +225,7 @@ class ProviderAnswer:
     created: datetime | None = None
     system_fingerprint: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    usage_counted: bool = True
     sent_at: datetime
     first_byte_at: datetime
     received_at: datetime

@@ -18,22 +18,23 @@ __all__ = ["LONGEST_HINT", "retry_after"]
 
 LONGEST_HINT: Final = 86_400.0
 MILLISECONDS: Final = ("retry-after-ms", "x-ms-retry-after-ms")
-NUMBER: Final = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
-DURATION: Final = re.compile(r"(?:([0-9.]+)h)?(?:([0-9.]+)m(?!s))?(?:([0-9.]+)s)?(?:([0-9.]+)ms)?", re.ASCII)
-SECONDS_OF: Final = (3600.0, 60.0, 1.0, 0.001)
+NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+DURATION: Final = re.compile(r"(-?)(?:([0-9.]+)d)?(?:([0-9.]+)h)?(?:([0-9.]+)m(?!s))?(?:([0-9.]+)s)?(?:([0-9.]+)ms)?")
+SECONDS_OF: Final = (86_400.0, 3600.0, 60.0, 1.0, 0.001)
+WEEKDAY: Final = re.compile(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? ")
 RETRY_INFO: Final = "type.googleapis.com/google.rpc.RetryInfo"
 
 
 def retry_after(
-    headers: Mapping[str, str], body: JsonValue = None, *, now: datetime, limited: bool = False
+    headers: Mapping[str, str], body: JsonValue = None, *, now: datetime | None = None, limited: bool = False
 ) -> float | None:
     """Return the seconds to wait, from 0 to a day; ``None`` when nobody said.
 
     Args:
         headers: Response headers, names in lower case.
         body: The parsed error, where one came.
-        now: UTC time of the response, used where it has no ``Date`` of its own.
-        limited: Whether the response is a rate limit, so that the reset times of exhausted limits count.
+        now: UTC time of the response, used where it has no ``Date`` of its own; without either, a date is no hint.
+        limited: Whether the response is a rate limit, so that the reset times of its limits count.
     """
     hint = _explicit(headers, now)
     if hint is None:
@@ -43,7 +44,7 @@ def retry_after(
     return None if hint is None else min(max(hint, 0.0), LONGEST_HINT)
 
 
-def _explicit(headers: Mapping[str, str], now: datetime) -> float | None:
+def _explicit(headers: Mapping[str, str], now: datetime | None) -> float | None:
     for name in MILLISECONDS:
         milliseconds = _number(headers.get(name, ""))
         if milliseconds is not None:
@@ -63,15 +64,16 @@ def _in_details(body: JsonValue) -> float | None:
     return None
 
 
-def _reset(headers: Mapping[str, str], now: datetime) -> float | None:
-    """The latest reset of the limits that have nothing remaining."""
-    waits = [
-        wait
-        for name, value in headers.items()
-        if "ratelimit" in name and (remaining := _remaining_of(name)) and headers.get(remaining, "").strip() == "0"
-        if (wait := _reset_value(value, headers, now)) is not None
-    ]
-    return max(waits, default=None)
+def _reset(headers: Mapping[str, str], now: datetime | None) -> float | None:
+    """The latest reset of the limits that have nothing remaining; where none says so, the soonest of all."""
+    exhausted: list[float] = []
+    others: list[float] = []
+    for name, value in headers.items():
+        remaining = _remaining_of(name)
+        wait = _reset_value(value, headers, now) if remaining is not None else None
+        if remaining is not None and wait is not None:
+            (exhausted if headers.get(remaining, "").strip() == "0" else others).append(wait)
+    return max(exhausted) if exhausted else min(others, default=None)
 
 
 def _remaining_of(name: str) -> str | None:
@@ -82,7 +84,7 @@ def _remaining_of(name: str) -> str | None:
     return None
 
 
-def _reset_value(value: str, headers: Mapping[str, str], now: datetime) -> float | None:
+def _reset_value(value: str, headers: Mapping[str, str], now: datetime | None) -> float | None:
     duration = _duration(value.strip())
     return duration if duration is not None else _until(_rfc3339(value.strip()), headers, now)
 
@@ -93,17 +95,19 @@ def _number(text: str) -> float | None:
 
 def _duration(text: str) -> float | None:
     match = DURATION.fullmatch(text)
-    if match is None or not any(match.groups()):
+    sign, *written = match.groups() if match is not None else ("",)
+    if not any(written):
         return None
-    parts = [_number(part) if part is not None else 0.0 for part in match.groups()]
+    parts = [_number(part) if part is not None else 0.0 for part in written]
     if None in parts:
         return None
-    return sum((part or 0.0) * seconds for part, seconds in zip(parts, SECONDS_OF, strict=True))
+    total = sum((part or 0.0) * seconds for part, seconds in zip(parts, SECONDS_OF, strict=True))
+    return -total if sign else total
 
 
 def _http_date(text: str) -> datetime | None:
     try:
-        return _aware(parsedate_to_datetime(text)) if "," in text else None
+        return _aware(parsedate_to_datetime(text)) if WEEKDAY.match(text) else None
     except (TypeError, ValueError, OverflowError):
         return None
 
@@ -119,8 +123,7 @@ def _aware(moment: datetime) -> datetime:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-def _until(moment: datetime | None, headers: Mapping[str, str], now: datetime) -> float | None:
-    if moment is None:
-        return None
+def _until(moment: datetime | None, headers: Mapping[str, str], now: datetime | None) -> float | None:
     # Relative to the sender's own clock, which need not agree with ours.
-    return (moment - (_http_date(headers.get("date", "")) or now)).total_seconds()
+    since = _http_date(headers.get("date", "").strip()) or now
+    return None if moment is None or since is None else (moment - since).total_seconds()

@@ -8,10 +8,10 @@ root is wrapped in an object with the one field ``value`` and unwrapped when rea
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, Generic, TypeVar, cast, overload
+from typing import Final, Generic, Protocol, TypeVar, cast, overload
 
 from pydantic import JsonValue, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
@@ -27,6 +27,23 @@ T = TypeVar("T")
 EXCERPT: Final = 200
 SHOWN: Final = 10
 WRAPPER: Final = "value"
+
+
+class Problem(Protocol):
+    """What jsonschema tells of a broken rule."""
+
+    @property
+    def absolute_path(self) -> Iterable[str | int]: ...
+    @property
+    def validator(self) -> object: ...
+
+
+class Judge(Protocol):
+    """A validator of jsonschema, as far as it is used."""
+
+    def iter_errors(self, instance: object) -> Iterator[Problem]:
+        """Yield what is wrong with *instance*."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +108,8 @@ def _first_problem(json_schema: Mapping[str, JsonValue], value: JsonValue) -> st
     from jsonschema import Draft202012Validator, validators
 
     types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
-    validator = validators.extend(Draft202012Validator, type_checker=types)(json_schema)
-    error = next(validator.iter_errors(value), None)
+    extend = cast("Callable[..., Callable[[object], Judge]]", validators.extend)
+    error = next(extend(Draft202012Validator, type_checker=types)(json_schema).iter_errors(value), None)
     if error is None:
         return None
     return _told(error.absolute_path, str(error.validator), frozenset(_names(json_schema)))
@@ -122,7 +139,7 @@ def _found(schema: object, keyword: str) -> Iterator[object]:
     elif isinstance(schema, dict):
         for key, value in cast("dict[str, object]", schema).items():
             # A property may have the keyword's name: then it stands for a schema or names of it.
-            if key == keyword and isinstance(value, str if keyword == "pattern" else dict):
+            if key == keyword and type(value) is (str if keyword == "pattern" else dict):
                 yield value
             yield from _found(value, keyword)
 
@@ -176,7 +193,7 @@ def _make(adapter: TypeAdapter[T], name: str) -> OutputType[T]:
         raise UnsupportedSchema(message) from None
     _require_patterns(schema, name)
     safe = "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in name)[:64] or "output"
-    if schema.get("type") == "object" or "$ref" in schema:
+    if _is_object(schema):
         return OutputType(OutputSchema(safe, schema), adapter)
     definitions = schema.pop("$defs", None)
     root: dict[str, JsonValue] = {
@@ -188,6 +205,15 @@ def _make(adapter: TypeAdapter[T], name: str) -> OutputType[T]:
     if definitions is not None:
         root["$defs"] = definitions
     return OutputType(OutputSchema(safe, root, wrapped=True), adapter)
+
+
+def _is_object(schema: Mapping[str, JsonValue]) -> bool:
+    # A type that contains itself is a reference, and what it refers to may as well be a list.
+    reference, definitions = schema.get("$ref"), schema.get("$defs")
+    if isinstance(reference, str) and isinstance(definitions, dict):
+        target = definitions.get(reference.rpartition("/")[2])
+        return isinstance(target, dict) and target.get("type") == "object"
+    return schema.get("type") == "object"
 
 
 def _require_patterns(schema: object, name: str) -> None:

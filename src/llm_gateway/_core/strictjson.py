@@ -11,6 +11,7 @@ from pydantic import JsonValue
 __all__ = ["NotJson", "loads"]
 
 MAX_DEPTH_REASON: Final = "nested too deeply"
+OUT_OF_RANGE_REASON: Final = "a number is out of range"
 
 
 class NotJson(ValueError):
@@ -32,6 +33,11 @@ def loads(text: str | bytes) -> JsonValue:
         return cast("JsonValue", _DECODER.decode(decoded))
     except json.JSONDecodeError as error:
         reason = f"{error.msg} at character {error.pos}"
+    except NotJson:
+        raise
+    except ValueError:
+        # Python refuses to read whole numbers of more digits than anyone means.
+        reason = OUT_OF_RANGE_REASON
     except RecursionError:
         reason = MAX_DEPTH_REASON
     raise NotJson(reason)
@@ -45,8 +51,7 @@ def _refuse_constant(name: str) -> float:
 def _finite(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
-        reason = "a number is out of range"
-        raise NotJson(reason)
+        raise NotJson(OUT_OF_RANGE_REASON)
     return number
 
 

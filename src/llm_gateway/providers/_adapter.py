@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final, NoReturn
 
@@ -17,9 +18,9 @@ from llm_gateway._core.freshness import FreshnessProfile
 from llm_gateway._core.requests import LLMRequest
 from llm_gateway._core.responses import PreparedCall, ProviderAnswer
 from llm_gateway._core.schema import OutputSchema
-from llm_gateway._facts import Sent
+from llm_gateway._facts import Fault
 from llm_gateway._io.http import HttpClient, HttpReply, key_id, validate_key
-from llm_gateway.errors import ErrorInfo, LLMGatewayError
+from llm_gateway.errors import ConfigurationError, ErrorInfo, InvalidRequest, LLMGatewayError
 from llm_gateway.protocols import Provider
 from llm_gateway.providers._json import object_at
 from llm_gateway.providers._profiles import Profile, unsupported
@@ -32,12 +33,14 @@ __all__ = ["HttpProvider"]
 
 OK: Final = 200
 REMEMBERED_SCHEMAS: Final = 256
+REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
+SURROGATE: Final = b"\\ud"
 
 
 class HttpProvider(Provider):
     """The part of an adapter that is the same for every vendor.
 
-    A vendor supplies `write` and `read`, which are pure, and the tables they go by.
+    A vendor supplies `write` and `read`, which are pure, the tables they go by, and the headers that a key is sent in.
     """
 
     adapter: str
@@ -46,12 +49,14 @@ class HttpProvider(Provider):
     rules: SchemaRules
     profiles: Mapping[str, Profile]
 
-    def __init__(self, api_key: SecretStr, http: HttpClient, *, name: str, headers: Mapping[str, str]) -> None:
-        secret = validate_key(api_key.get_secret_value(), what=f"The API key of {name}")
+    def __init__(
+        self, api_key: SecretStr, http: HttpClient, *, name: str, headers: Callable[[str], Mapping[str, str]]
+    ) -> None:
         self._http = http
         self._name = name
+        secret = _checked(api_key, name)
         self._key_id = key_id(secret)
-        self._headers = {"content-type": "application/json", **headers}
+        self._headers = {"content-type": "application/json", **headers(secret)}
         self._compiled: dict[int, tuple[object, JsonValue]] = {}
 
     @property
@@ -104,8 +109,11 @@ class HttpProvider(Provider):
             UnsupportedSchema: the vendor cannot express the output type.
             InvalidRequest: the vendor does not take this order of messages.
         """
-        dropped = unsupported(request, self.profiles)
-        written = self.write(request, schema, self._compile(schema), dropped)
+        try:
+            dropped = unsupported(request, self.profiles)
+            written = self.write(request, schema, self._compile(schema), dropped)
+        except InvalidRequest as error:
+            raise error.having(_signed(error.info, self._whose(request.model), Fault.BAD_REQUEST)) from None
         body = json.dumps(written, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         return PreparedCall(
             provider=self._name,
@@ -126,15 +134,16 @@ class HttpProvider(Provider):
             ProviderError: no usable answer; ``info.fault`` tells why.
             InvalidRequest: the vendor refuses the request as such.
         """
-        whose = ErrorInfo(provider=self._name, endpoint=call.endpoint, model=call.model, key_id=self._key_id)
+        whose = self._whose(call.model)
         try:
             reply = await self._http.post(
-                self.path, body=call.body, headers=self._headers, timeout=timeout, fresh_token=call.fresh_token
+                call.path, body=call.body, headers=self._headers, timeout=timeout, fresh_token=call.fresh_token
             )
             return self._answer(reply, whose)
         except LLMGatewayError as error:
             failure = error.having(_signed(error.info, whose))
-        raise failure
+        # The frames it came through hold what the vendor sent.
+        raise failure.with_traceback(None)
 
     def serves(self, call: PreparedCall, served_model: str) -> bool:
         """Whether *served_model* is the model asked for, or a dated snapshot of it."""
@@ -143,6 +152,9 @@ class HttpProvider(Provider):
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+    def _whose(self, model: str) -> ErrorInfo:
+        return ErrorInfo(provider=self._name, endpoint=self.endpoint, model=model, key_id=self._key_id)
 
     def _compile(self, schema: OutputSchema) -> JsonValue:
         if schema.json_schema is None:
@@ -158,7 +170,9 @@ class HttpProvider(Provider):
         return compiled
 
     def _answer(self, reply: HttpReply, whose: ErrorInfo) -> ProviderAnswer:
-        request_id = reply.headers.get(self.request_id_header)
+        # It stands in messages and logs, so it is an id or nothing.
+        found = REQUEST_ID.fullmatch(reply.headers.get(self.request_id_header, ""))
+        request_id = found.group() if found is not None else None
         body = _parsed(reply, request_id)
         if reply.status != OK or object_at(body, "error"):
             text = reply.body.decode("utf-8", errors="replace")
@@ -181,6 +195,7 @@ class HttpProvider(Provider):
             provider_request_id=reading.provider_request_id,
             created=reading.created_at,
             system_fingerprint=reading.system_fingerprint,
+            usage_counted=reading.usage_counted,
             headers=reply.headers,
             sent_at=reply.sent_at,
             first_byte_at=reply.first_byte_at,
@@ -188,19 +203,39 @@ class HttpProvider(Provider):
         )
 
 
+def _checked(api_key: SecretStr, name: str) -> str:
+    try:
+        return validate_key(api_key.get_secret_value(), what=f"The API key of {name}")
+    except ConfigurationError as error:
+        failure = error
+    # The frames of the check hold the key.
+    raise failure.with_traceback(None)
+
+
 def _parsed(reply: HttpReply, request_id: str | None) -> JsonValue:
     try:
-        return strictjson.loads(reply.body)
+        body = strictjson.loads(reply.body)
+        if SURROGATE in reply.body.lower():
+            # Half of a pair, which JSON can spell, is no text: nothing could digest or store it.
+            json.dumps(body, ensure_ascii=False).encode()
     except strictjson.NotJson as error:
         reason = f"is not JSON: {error}"
+    except UnicodeEncodeError:
+        reason = "has half of a character"
+    else:
+        return body
     if reply.status == OK:
         refuse_reading(reason, request_id)
     # What stands in place of a refusal may be a proxy's page; its status still tells enough.
     return None
 
 
-def _signed(info: ErrorInfo, whose: ErrorInfo) -> ErrorInfo:
-    sent = info.sent if info.status is None else Sent.YES
+def _signed(info: ErrorInfo, whose: ErrorInfo, fault: Fault | None = None) -> ErrorInfo:
     return replace(
-        info, provider=whose.provider, endpoint=whose.endpoint, model=whose.model, key_id=whose.key_id, sent=sent
+        info,
+        fault=info.fault or fault,
+        provider=whose.provider,
+        endpoint=whose.endpoint,
+        model=whose.model,
+        key_id=whose.key_id,
     )

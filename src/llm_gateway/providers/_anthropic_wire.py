@@ -16,8 +16,8 @@ from llm_gateway._core.requests import LLMRequest
 from llm_gateway._core.responses import FinishReason, Usage
 from llm_gateway._core.schema import OutputSchema
 from llm_gateway.errors import ErrorInfo, InvalidRequest
-from llm_gateway.providers._json import count_at, list_at, object_at, text_at
-from llm_gateway.providers._reading import Reading, refuse_reading
+from llm_gateway.providers._json import object_at, text_at
+from llm_gateway.providers._reading import Reading, count, label, refuse_reading, words
 
 __all__ = ["DEFAULT_MAX_TOKENS", "body_of", "read"]
 
@@ -66,21 +66,24 @@ def read(body: JsonValue, request_id: str | None) -> Reading:
     """Read an answer.
 
     Raises:
-        MalformedResponse: it is not a message, or a finished one without content.
+        MalformedResponse: it is not a message, or says to be finished and is empty.
     """
-    if text_at(body, "type") != "message" or not isinstance(object_at(body).get("content"), list):
+    content = object_at(body).get("content")
+    if text_at(body, "type") != "message" or not isinstance(content, list):
         refuse_reading("is not a message", request_id)
-    blocks = [block for block in list_at(body, "content") if text_at(block, "type") == "text"]
-    text = "".join(text_at(block, "text") or "" for block in blocks)
+    # Blocks of thinking and of kinds to come are passed over.
+    said = [words(block, "text", request_id) or "" for block in content if text_at(block, "type") == "text"]
+    text = "".join(said)
     finish = FINISH.get(text_at(body, "stop_reason") or "", FinishReason.OTHER)
     if not text and finish is FinishReason.STOP:
         refuse_reading("is finished but empty", request_id)
     return Reading(
         text=text,
         finish_reason=finish,
-        usage=_usage(object_at(body, "usage")),
-        served_model=text_at(body, "model"),
-        response_id=text_at(body, "id"),
+        usage=_usage(object_at(body, "usage"), request_id),
+        usage_counted=bool(object_at(body, "usage")),
+        served_model=label(body, "model", request_id),
+        response_id=label(body, "id", request_id),
         provider_request_id=request_id,
     )
 
@@ -106,16 +109,14 @@ def _message(message: Message) -> JsonValue:
     return {"role": message.role, "content": parts}
 
 
-def _usage(usage: JsonValue) -> Usage:
-    read_tokens, write_tokens = (
-        count_at(usage, "cache_read_input_tokens"),
-        count_at(usage, "cache_creation_input_tokens"),
-    )
+def _usage(usage: JsonValue, request_id: str | None) -> Usage:
+    reads = count(usage, "cache_read_input_tokens", request_id)
+    writes = count(usage, "cache_creation_input_tokens", request_id)
     return Usage(
         # The vendor counts only what its prompt cache did not have.
-        input_tokens=count_at(usage, "input_tokens") + read_tokens + write_tokens,
-        output_tokens=count_at(usage, "output_tokens"),
-        prompt_cache_read_tokens=read_tokens,
-        prompt_cache_write_tokens=write_tokens,
-        reasoning_tokens=count_at(object_at(usage, "output_tokens_details"), "thinking_tokens"),
+        input_tokens=count(usage, "input_tokens", request_id) + reads + writes,
+        output_tokens=count(usage, "output_tokens", request_id),
+        prompt_cache_read_tokens=reads,
+        prompt_cache_write_tokens=writes,
+        reasoning_tokens=count(object_at(usage, "output_tokens_details"), "thinking_tokens", request_id),
     )

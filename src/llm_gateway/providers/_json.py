@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-__all__ = ["count_at", "list_at", "object_at", "text_at"]
+__all__ = ["list_at", "object_at", "text_at"]
 
 
 def object_at(value: JsonValue, *path: str) -> dict[str, JsonValue]:
@@ -24,9 +24,3 @@ def text_at(value: JsonValue, name: str) -> str | None:
     """Return the text under *name*."""
     found = value.get(name) if isinstance(value, dict) else None
     return found if isinstance(found, str) else None
-
-
-def count_at(value: JsonValue, name: str) -> int:
-    """Return the whole number under *name*, or 0; a count is never below that."""
-    found = value.get(name) if isinstance(value, dict) else None
-    return max(found, 0) if isinstance(found, int) and not isinstance(found, bool) else 0

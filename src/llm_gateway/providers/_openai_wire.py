@@ -14,8 +14,8 @@ from llm_gateway._core.messages import Message
 from llm_gateway._core.requests import LLMRequest
 from llm_gateway._core.responses import FinishReason, Usage
 from llm_gateway._core.schema import OutputSchema
-from llm_gateway.providers._json import count_at, list_at, object_at, text_at
-from llm_gateway.providers._reading import Reading, refuse_reading
+from llm_gateway.providers._json import list_at, object_at, text_at
+from llm_gateway.providers._reading import Reading, count, label, refuse_reading, words
 
 __all__ = ["body_of", "read"]
 
@@ -54,26 +54,28 @@ def read(body: JsonValue, request_id: str | None) -> Reading:
     """Read an answer.
 
     Raises:
-        MalformedResponse: there is no choice in it, or a finished one without content.
+        MalformedResponse: it has no choice, no message, or says to be finished and is empty.
     """
     choices = list_at(body, "choices")
-    if not choices or not isinstance(choices[0], dict):
-        refuse_reading("has no choices", request_id)
-    choice = choices[0]
-    message = object_at(choice, "message")
-    content, refusal = text_at(message, "content"), text_at(message, "refusal")
-    finish = _finish(choice, refusal)
+    message = object_at(choices[0], "message") if choices else {}
+    # Null content is legal; content that is not there is not, but beside a refusal or a call of a tool.
+    if not any((message.get("refusal"), message.get("tool_calls"), "content" in message)):
+        refuse_reading("has no message", request_id)
+    content, refusal = words(message, "content", request_id), words(message, "refusal", request_id)
+    finish = _finish(choices[0], refusal)
     if not content and finish is FinishReason.STOP:
         refuse_reading("is finished but empty", request_id)
+    created = object_at(body).get("created")
     return Reading(
         text=content or refusal or "",
         finish_reason=finish,
-        usage=_usage(object_at(body, "usage")),
-        served_model=text_at(body, "model"),
-        response_id=text_at(body, "id"),
+        usage=_usage(object_at(body, "usage"), request_id),
+        usage_counted=bool(object_at(body, "usage")),
+        served_model=label(body, "model", request_id),
+        response_id=label(body, "id", request_id),
         provider_request_id=request_id,
-        created=count_at(body, "created") or None,
-        system_fingerprint=text_at(body, "system_fingerprint"),
+        created=int(created) if isinstance(created, int | float) else None,
+        system_fingerprint=label(body, "system_fingerprint", request_id),
     )
 
 
@@ -90,12 +92,12 @@ def _finish(choice: JsonValue, refusal: str | None) -> FinishReason:
     return FINISH.get(text_at(choice, "finish_reason") or "", FinishReason.OTHER)
 
 
-def _usage(usage: JsonValue) -> Usage:
+def _usage(usage: JsonValue, request_id: str | None) -> Usage:
     prompt, completion = object_at(usage, "prompt_tokens_details"), object_at(usage, "completion_tokens_details")
     return Usage(
-        input_tokens=count_at(usage, "prompt_tokens"),
-        output_tokens=count_at(usage, "completion_tokens"),
-        prompt_cache_read_tokens=count_at(prompt, "cached_tokens"),
-        prompt_cache_write_tokens=count_at(prompt, "cache_write_tokens"),
-        reasoning_tokens=count_at(completion, "reasoning_tokens"),
+        input_tokens=count(usage, "prompt_tokens", request_id),
+        output_tokens=count(usage, "completion_tokens", request_id),
+        prompt_cache_read_tokens=count(prompt, "cached_tokens", request_id),
+        prompt_cache_write_tokens=count(prompt, "cache_write_tokens", request_id),
+        reasoning_tokens=count(completion, "reasoning_tokens", request_id),
     )

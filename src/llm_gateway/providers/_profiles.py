@@ -23,17 +23,19 @@ class Profile:
         rejects: Parameters it never takes.
         fixed_temperature: Takes no temperature but 1, unless its reasoning effort is ``none``.
         efforts: Reasoning efforts it knows; empty: whatever the vendor accepts.
+        highest_temperature: The vendor's own upper bound.
     """
 
     rejects: frozenset[str] = frozenset()
     fixed_temperature: bool = False
     efforts: frozenset[str] = frozenset()
+    highest_temperature: float = 2.0
 
 
 OPENAI_REASONING: Final = Profile(fixed_temperature=True)
 OPENAI_PLAIN: Final = Profile(rejects=frozenset({"reasoning_effort", "verbosity"}))
 CLAUDE_EFFORTS: Final = frozenset({"low", "medium", "high", "xhigh", "max"})
-CLAUDE: Final = Profile(rejects=frozenset({"seed", "verbosity"}), efforts=CLAUDE_EFFORTS)
+CLAUDE: Final = Profile(rejects=frozenset({"seed", "verbosity"}), efforts=CLAUDE_EFFORTS, highest_temperature=1.0)
 CLAUDE_FIXED: Final = Profile(rejects=frozenset({"seed", "verbosity", "temperature"}), efforts=CLAUDE_EFFORTS)
 
 # The longest beginning that fits decides.
@@ -52,7 +54,9 @@ ANTHROPIC: Final[Mapping[str, Profile]] = {
     "": CLAUDE,
     "claude-fable-5": CLAUDE_FIXED,
     "claude-opus-4-7": CLAUDE_FIXED,
+    "claude-haiku-5": CLAUDE_FIXED,
     "claude-opus-4-8": CLAUDE_FIXED,
+    "claude-opus-4-9": CLAUDE_FIXED,
     "claude-opus-5": CLAUDE_FIXED,
     "claude-sonnet-5": CLAUDE_FIXED,
 }
@@ -73,7 +77,9 @@ def unsupported(request: LLMRequest, profiles: Mapping[str, Profile]) -> frozens
 
 
 def _profile(model: str, profiles: Mapping[str, Profile]) -> Profile:
-    beginning = max((known for known in profiles if model.startswith(known)), key=len)
+    # A fine-tuned model takes what its base takes.
+    base = model.removeprefix("ft:")
+    beginning = max((known for known in profiles if base.startswith(known)), key=len)
     return profiles[beginning]
 
 
@@ -81,7 +87,8 @@ def _rejected(request: LLMRequest, profile: Profile) -> frozenset[str]:
     given = {name for name in ("temperature", "reasoning_effort", "verbosity", "seed") if _is_set(request, name)}
     rejected = given & profile.rejects
     fixed = profile.fixed_temperature and request.reasoning_effort != "none"
-    if fixed and request.temperature not in {None, 1.0}:
+    too_high = request.temperature is not None and request.temperature > profile.highest_temperature
+    if too_high or (fixed and request.temperature not in {None, 1.0}):
         rejected.add("temperature")
     if profile.efforts and request.reasoning_effort not in {None, *profile.efforts}:
         rejected.add("reasoning_effort")

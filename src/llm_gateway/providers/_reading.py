@@ -6,14 +6,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, NoReturn
 
+from pydantic import JsonValue
+
 from llm_gateway._core.responses import FinishReason, Usage
 from llm_gateway._facts import Fault, Sent
 from llm_gateway.errors import ErrorInfo, MalformedResponse
 
-__all__ = ["Reading", "refuse_reading"]
+__all__ = ["Reading", "count", "label", "refuse_reading", "words"]
 
 EARLIEST: Final = 946_684_800
 LATEST: Final = 32_503_680_000
+LONGEST_LABEL: Final = 255
+LARGEST_COUNT: Final = 10**15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,7 @@ class Reading:
     provider_request_id: str | None
     created: int | None = None
     system_fingerprint: str | None = None
+    usage_counted: bool = True
 
     @property
     def created_at(self) -> datetime | None:
@@ -35,6 +40,44 @@ class Reading:
         if self.created is None or not EARLIEST <= self.created <= LATEST:
             return None
         return datetime.fromtimestamp(self.created, UTC)
+
+
+def words(value: JsonValue, name: str, request_id: str | None) -> str | None:
+    """Return the text under *name*, or ``None`` where there is none.
+
+    Raises:
+        MalformedResponse: something else stands there.
+    """
+    found = value.get(name) if isinstance(value, dict) else None
+    if found is not None and not isinstance(found, str):
+        refuse_reading(f"has a {name} that is not text", request_id)
+    return found
+
+
+def label(value: JsonValue, name: str, request_id: str | None) -> str | None:
+    """Return a name or an id, which stands in receipts and messages.
+
+    Raises:
+        MalformedResponse: something else stands there, or what cannot be printed on one line.
+    """
+    found = words(value, name, request_id)
+    if found and not (found.isprintable() and len(found) <= LONGEST_LABEL):
+        refuse_reading(f"has a {name} that cannot be one", request_id)
+    return found or None
+
+
+def count(value: JsonValue, name: str, request_id: str | None) -> int:
+    """Return a number of tokens, 0 where there is none.
+
+    Raises:
+        MalformedResponse: something else stands there.
+    """
+    found = value.get(name) if isinstance(value, dict) else None
+    if found is None:
+        return 0
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found <= LARGEST_COUNT:
+        refuse_reading(f"counts {name} in a way that is no count", request_id)
+    return found
 
 
 def refuse_reading(reason: str, request_id: str | None = None) -> NoReturn:

@@ -38,6 +38,11 @@ class AnthropicDialect:
     version: str = "2023-06-01"
     auth: Literal["x-api-key", "bearer"] = "x-api-key"
 
+    def headers(self, key: str) -> dict[str, str]:
+        """Return the headers that say so, *key* among them."""
+        shown = {"x-api-key": key} if self.auth == "x-api-key" else {"authorization": f"Bearer {key}"}
+        return {"anthropic-version": self.version, **shown}
+
 
 DOCUMENTED: Final = AnthropicDialect()
 
@@ -80,9 +85,7 @@ class AnthropicProvider(HttpProvider):
         client = HttpClient(
             base_url, options=http or HttpOptions(), transport=transport, verify=verify, clock=clock or SystemClock()
         )
-        secret = api_key.get_secret_value()
-        shown = {"x-api-key": secret} if dialect.auth == "x-api-key" else {"authorization": f"Bearer {secret}"}
-        super().__init__(api_key, client, name=name, headers={"anthropic-version": dialect.version, **shown})
+        super().__init__(api_key, client, name=name, headers=dialect.headers)
 
     def write(
         self, request: LLMRequest, schema: OutputSchema, compiled: JsonValue, dropped: frozenset[str]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from secrets import token_hex
 from typing import Final
 
+from pydantic import JsonValue
+
+from llm_gateway._core import strictjson
 from llm_gateway._core.environments import WORKSHOP, Environment
 from llm_gateway._core.freshness import FreshnessProfile
 from llm_gateway._core.requests import LLMRequest
@@ -14,20 +18,23 @@ from llm_gateway._core.responses import FinishReason, PreparedCall, ProviderAnsw
 from llm_gateway._core.schema import OutputSchema
 from llm_gateway._null import SystemClock
 from llm_gateway.protocols import Clock, Provider
+from llm_gateway.providers._example import example_text
+from llm_gateway.providers._json import text_at
 
 __all__ = ["MockProvider"]
 
 CHARACTERS_A_TOKEN: Final = 4
+PARAMETERS: Final = ("max_output_tokens", "temperature", "reasoning_effort", "verbosity", "seed")
 
 
 class MockProvider(Provider):
-    """Answers at once with a text that never comes twice, or as a function says.
+    """Answers at once with a text that never comes twice, the smallest value of an output type, or as a function says.
 
     It knows nothing of essays: its answers must not be used for statistics.
 
     Args:
         name: Name that requests use.
-        reply: Makes the answer from the body that would be sent; needed for structured output.
+        reply: Makes the answer from the body, which is JSON: ``model``, ``messages``, ``parameters``, ``example``.
         clock: Gives the times of receipts.
     """
 
@@ -64,9 +71,20 @@ class MockProvider(Provider):
         return FreshnessProfile(unique_response_ids=True)
 
     def prepare(self, request: LLMRequest, schema: OutputSchema) -> PreparedCall:
-        """Write the conversation down."""
-        said = "\n".join(f"{message.role}: {message.text}" for message in request.conversation)
-        body = f"{schema.name}\n{request.model}\n{request.temperature}\n{request.seed}\n{said}".encode()
+        """Write the conversation down.
+
+        Raises:
+            UnsupportedSchema: no value of the output type was found, and there is no function to make one.
+        """
+        written: dict[str, JsonValue] = {
+            "model": request.model,
+            "messages": [{"role": message.role, "content": message.text} for message in request.conversation],
+            "parameters": {name: getattr(request, name) for name in PARAMETERS},
+            "output": schema.name,
+        }
+        if schema.json_schema is not None and self._reply is _unique:
+            written["example"] = example_text(schema)
+        body = json.dumps(written, ensure_ascii=False).encode()
         return PreparedCall(
             provider=self._name,
             endpoint=self.endpoint,
@@ -105,4 +123,5 @@ class MockProvider(Provider):
 
 
 def _unique(body: bytes) -> str:
-    return f"A mock answer ({token_hex(4)}) to {len(body)} bytes."
+    example = text_at(strictjson.loads(body), "example")
+    return example if example is not None else f"A mock answer ({token_hex(4)}) to {len(body)} bytes."
