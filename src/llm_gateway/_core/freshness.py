@@ -12,6 +12,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final
 
 from llm_gateway._core.responses import CacheSignal, ProviderAnswer, SignalWeight
@@ -53,6 +54,8 @@ GATEWAYS: Final[Mapping[str, str]] = {
     "x-llmgateway-": "llmgateway",
     "x-portkey-": "portkey",
 }
+TELLING: Final = frozenset({*HIT_WORDS, *POSITIVE, *PRESENT, "x-varnish", "warning"})
+TRACES: Final = tuple(GATEWAYS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +90,13 @@ def proven(signals: Iterable[CacheSignal]) -> bool:
 
 
 def _in_headers(headers: Mapping[str, str]) -> Iterator[CacheSignal]:
-    for name, value in headers.items():
-        if _hit(name, value):
-            yield CacheSignal(name, value[:SHOWN], SignalWeight.PROOF)
+    if not TELLING.isdisjoint(headers):
+        for name, value in headers.items():
+            if name in TELLING and _hit(name, value):
+                yield CacheSignal(name, value[:SHOWN], SignalWeight.PROOF)
+    traces = [name for name in headers if name.startswith(TRACES)]
     # Dozens of such headers stand on one answer; the gateway is named once.
-    found = (gateway for prefix, gateway in GATEWAYS.items() if any(name.startswith(prefix) for name in headers))
+    found = (gateway for prefix, gateway in GATEWAYS.items() if any(name.startswith(prefix) for name in traces))
     yield from (CacheSignal("gateway", gateway, SignalWeight.NEUTRAL) for gateway in dict.fromkeys(found))
 
 
@@ -129,9 +134,17 @@ def _weight(reliable: object) -> SignalWeight:
 
 def _age(answer: ProviderAnswer, created: datetime) -> timedelta:
     """How long before sending it was made, by the vendor's own clock as its Date header shows it."""
-    try:
-        skew = parsedate_to_datetime(answer.headers.get("date", "")) - answer.first_byte_at
-    except (TypeError, ValueError):
-        # No usable Date: the two clocks are taken to agree.
-        skew = timedelta(0)
+    date = _http_date(answer.headers.get("date", ""))
+    # Without a usable Date the two clocks are taken to agree.
+    skew = timedelta(0) if date is None else date - answer.first_byte_at
     return (answer.sent_at - created) + skew
+
+
+# A Date changes once a second, and answers come more often than that.
+@lru_cache(maxsize=16)
+def _http_date(text: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    return date if date.tzinfo is not None else None

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from llm_gateway._core.checked import CheckedModel
 
-__all__ = ["Message", "Role", "TextPart"]
+__all__ = ["Message", "Role", "TextPart", "spoken"]
 
 Role = Literal["system", "user", "assistant"]
 
@@ -50,3 +50,8 @@ class Message(CheckedModel):
     def text(self) -> str:
         """The text of all parts, joined."""
         return "".join(part.text for part in self.parts)
+
+
+def spoken(role: Role, text: str) -> Message:
+    """Make a message of text that has been checked already."""
+    return Message.model_construct(role=role, parts=(TextPart.model_construct(text=text),))

@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from pydantic_core import from_json, to_json
 
 from llm_gateway._core.checked import CheckedModel
-from llm_gateway._core.messages import Message
+from llm_gateway._core.messages import Message, spoken
 from llm_gateway.errors import InvalidRequest
 
 __all__ = ["DEFAULT_TTL", "MAX_TTL", "LLMRequest", "Priority", "ReasoningEffort", "Verbosity"]
@@ -132,5 +132,5 @@ class LLMRequest(CheckedModel):
         """Everything that is said, system text first, however it was given."""
         if self.messages:
             return self.messages
-        spoken = [Message.user(self.prompt or "")]
-        return (Message.system(self.system), *spoken) if self.system is not None else tuple(spoken)
+        asked = spoken("user", self.prompt or "")
+        return (spoken("system", self.system), asked) if self.system is not None else (asked,)

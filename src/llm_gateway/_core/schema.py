@@ -133,15 +133,16 @@ def _names(schema: object) -> Iterator[str]:
 
 def _found(schema: object, keyword: str) -> Iterator[object]:
     """Yield what *keyword* stands for, at any depth of a schema."""
+    wanted: type[object] = str if keyword == "pattern" else dict
     if isinstance(schema, list):
         for item in cast("list[object]", schema):
             yield from _found(item, keyword)
     elif isinstance(schema, dict):
         for key, value in cast("dict[str, object]", schema).items():
             # A property may have the keyword's name: then it stands for a schema or names of it.
-            if key == keyword and type(value) is (str if keyword == "pattern" else dict):
-                yield value
             yield from _found(value, keyword)
+            if key == keyword and type(value) is wanted:
+                yield value
 
 
 def invalid_output(reason: str, text: str) -> InvalidOutput:

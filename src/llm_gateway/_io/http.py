@@ -16,7 +16,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final, NoReturn, cast
 
 import httpx
@@ -45,6 +44,7 @@ PATH: Final = re.compile(r"/[0-9A-Za-z._~!$&'()*+,;=:@%/-]*(\?[0-9A-Za-z._~!$&'(
 DEFAULTS: Final = HttpOptions()
 SYSTEM_CLOCK: Final = SystemClock()
 LAST_PORT: Final = 65_535
+REMEMBERED_URLS: Final = 256
 
 PAST_CACHES: Final = {"cache-control": "no-store, no-cache"}
 PAST_STORED: Final = {"cache-control": "no-cache, no-store, max-age=0", "pragma": "no-cache"}
@@ -132,8 +132,9 @@ class HttpClient:
         }
         if transport is None:
             transport = pool(options, verify or tls_context(needed=origin.scheme == "https"))
-        jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-        self._client = httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False, cookies=jar)
+        # The transport itself: a client around it would add redirects, cookies, proxies and logs to switch off again.
+        self._transport = transport
+        self._urls: dict[str, httpx.URL] = {}
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._closed = False
 
@@ -181,7 +182,7 @@ class HttpClient:
         """Close all connections. Idempotent. Connections of another process or event loop are left to it."""
         self._closed = True
         if self._home in (None, _here()):
-            await self._client.aclose()
+            await self._transport.aclose()
 
     def _enter(self) -> None:
         if self._closed:
@@ -202,21 +203,30 @@ class HttpClient:
         complaint = _complaint(path, given, fresh_token)
         if complaint is not None:
             raise InvalidRequest(complaint, info=ErrorInfo(fault=Fault.BAD_REQUEST, endpoint=self.endpoint))
-        url, past = httpx.URL(self._base + path), PAST_CACHES
+        url, past = self._url(path), PAST_CACHES
         if fresh_token is not None:
             url, past = url.copy_add_param("llm-gateway-fresh", fresh_token), PAST_STORED
         sent = {**ALWAYS, **given, **past, "content-length": str(upload.size)}
         return httpx.Request("POST", url, headers=sent, stream=upload, extensions={"timeout": self._phases})
 
+    def _url(self, path: str) -> httpx.URL:
+        url = self._urls.get(path)
+        if url is None:
+            if len(self._urls) >= REMEMBERED_URLS:
+                self._urls.clear()
+            url = self._urls[path] = httpx.URL(self._base + path)
+        return url
+
     async def _receive(self, request: httpx.Request, exchange: Exchange) -> HttpReply:
         CURRENT.set(exchange)
-        response = await self._client.send(request, stream=True)
+        response = await self._transport.handle_async_request(request)
+        stream = cast("httpx.AsyncByteStream", response.stream)
         try:
             exchange.first_byte_at = first_byte_at = self._clock.now()
             headers = _joined(response.headers.raw)
             content = Content(headers.get("content-encoding", ""), self._options.max_response_bytes)
             # The stream itself: the response's own decoders do not stop at a size and overlook a cut end.
-            async for chunk in cast("httpx.AsyncByteStream", response.stream):
+            async for chunk in stream:
                 content.feed(chunk)
             return HttpReply(
                 status=response.status_code,
@@ -227,7 +237,7 @@ class HttpClient:
                 received_at=self._clock.now(),
             )
         finally:
-            await response.aclose()
+            await stream.aclose()
 
     def _failure(self, error: Exception, exchange: Exchange) -> LLMGatewayError:
         origin = origin_of(error)
