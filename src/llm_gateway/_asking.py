@@ -123,7 +123,8 @@ class Asking:
 
     async def _without_queue(self, question: Question[T], call: Call) -> StoredResult:
         try:
-            async with asyncio.timeout(question.timeout):
+            # A try ends itself at the deadline and then knows how much was sent; this one is for what does not.
+            async with asyncio.timeout(question.timeout + RESERVE):
                 return await self._engine.live(call, question.timeout, replayable=True)
         except TimeoutError:
             raise self._too_late(call) from None

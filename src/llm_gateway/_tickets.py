@@ -25,6 +25,7 @@ from llm_gateway.errors import (
     DurabilityUnknown,
     ErrorInfo,
     PayloadTooLarge,
+    QueueError,
     TicketCancelled,
     TicketError,
     TicketExpired,
@@ -181,9 +182,7 @@ class Tickets:
         """Tell of one transition all that a consumer needs."""
         job = event.view
         echo = read_echo(job.echo)
-        receipt = None
-        if event.result is not None:
-            receipt = in_queue((await self._opened(job, event.result)).receipt, job)
+        receipt = await self._receipt(job, event.result) if event.result is not None else None
         name = f"{event.ticket_id}:terminal" if event.state.terminal else f"{event.ticket_id}:{event.version}"
         return TicketEvent(
             event_id=str(uuid5(EVENT_NAMESPACE, name)),
@@ -210,6 +209,14 @@ class Tickets:
     async def open_payload(self, job: JobView, payload: bytes) -> bytes:
         """Undo the sealing of a request."""
         return await self._codec.open(payload, tenant=job.tenant, ticket_id=job.ticket_id, kind=PAYLOAD)
+
+    async def _receipt(self, job: JobView, sealed: bytes) -> Receipt | None:
+        try:
+            return in_queue((await self._opened(job, sealed)).receipt, job)
+        except QueueError as error:
+            # The end of a ticket is told whatever has become of its answer; those behind it must not wait.
+            logger.warning("The answer of ticket %s cannot be read (%s)", job.ticket_id, type(error).__name__)
+            return None
 
     async def _opened(self, job: JobView, sealed: bytes) -> StoredResult:
         data = await self._codec.open(sealed, tenant=job.tenant, ticket_id=job.ticket_id, kind=RESULT)

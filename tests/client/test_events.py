@@ -13,6 +13,7 @@ from tests.client.desk import Desk, outage
 from llm_gateway import LLMClient, LLMRequest, Pending, TicketEvent, TicketState
 from llm_gateway._asking import Desk as OpenDesk
 from llm_gateway._facts import Fault
+from llm_gateway.codecs.plain import PlainCodec
 from llm_gateway.errors import ErrorInfo, InvalidRequest, TicketCancelled, TicketError, TicketNotFound
 from llm_gateway.testing import FakePublisher
 
@@ -247,3 +248,24 @@ async def test_live_ticket_events(desk: Desk, question: LLMRequest) -> None:
         await drain(client, outcome.ticket.id)
         await settle(desk)
     assert [event.state.value for event in publisher.events] == HAPPY
+
+
+class Forgetful(PlainCodec):
+    """Keeps requests and loses answers."""
+
+    async def open(self, data: bytes, *, tenant: str, ticket_id: str, kind: str) -> bytes:
+        """Give back an answer cut short."""
+        return data[:-3] if kind == "result" else data
+
+
+async def test_unreadable_answer(desk: Desk, question: LLMRequest) -> None:
+    """The end of a ticket whose answer cannot be read is told all the same, and those behind it do not wait."""
+    seen: list[TicketEvent] = []
+    parts = replace(desk.parts, codec=Forgetful())
+    async with LLMClient([desk.provider], desk.queue, parts, on_event=seen.append) as client:
+        outcomes = await client.submit_many([question] * 2)
+        tickets = {outcome.ticket.id for outcome in outcomes if isinstance(outcome, Pending)}
+        async with client.worker():
+            await settle(desk, 1.0)
+    ended = {event.ticket_id: event.receipt for event in seen if event.state is TicketState.COMPLETED}
+    assert ended == dict.fromkeys(tickets)

@@ -105,7 +105,8 @@ async def test_leaving_early(desk: Desk, client: LLMClient) -> None:
     stream = cast("AsyncGenerator[Item[str]]", client.map(pairs(5), concurrency=2))
     await anext(stream)
     desk.provider.hold()
-    await stream.aclose()
+    async with asyncio.timeout(5):
+        await stream.aclose()
     assert asyncio.all_tasks() == base
     assert (await client.health()).depth == 0
 
@@ -117,7 +118,7 @@ async def test_cancelled(desk: Desk, client: LLMClient) -> None:
     task = asyncio.ensure_future(anext(client.map(pairs(5), concurrency=5)))
     await desk.provider.wait_for_calls(5)
     task.cancel()
-    await asyncio.wait({task})
+    await asyncio.wait({task}, timeout=5)
     for _ in range(30):
         await asyncio.sleep(0)
     assert (task.cancelled(), asyncio.all_tasks() - base) == (True, set())
