@@ -164,7 +164,8 @@ class Engine:
         Raises:
             LLMGatewayError: with ``call.decision`` saying whether a queue should take it.
         """
-        if not replayable or self.environment.strict:
+        # Without a cache nobody would read the key or the written result.
+        if not replayable or self.environment.strict or not self.parts.replays:
             return await self._result(self._live, call, timeout)
         key = cache_key(call.prepared, call.request.sample)
         entry = await self.parts.cache.get(key)

@@ -67,6 +67,11 @@ class Parts:
     http: HttpOptions = field(default_factory=HttpOptions)
     allow_plaintext_queue: bool = False
 
+    @property
+    def replays(self) -> bool:
+        """Whether the cache can hold anything."""
+        return not isinstance(self.cache, NoCache)
+
 
 def refuse_forbidden(
     environment: Environment, providers: Iterable[Provider], queue: QueueBackend | None, parts: Parts
@@ -92,7 +97,7 @@ def refuse_forbidden(
 
 def _broken_promises(environment: Environment, queue: QueueBackend | None, parts: Parts) -> list[str]:
     problems: list[str] = []
-    if not isinstance(parts.cache, NoCache):
+    if parts.replays:
         problems.append(f"a response cache ({type(parts.cache).__name__}) would replay answers in {environment.value}")
     if queue is not None and not queue.durable:
         problems.append(f"{type(queue).__name__} would lose its requests with the process")

@@ -9,9 +9,14 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
-__all__ = ["FairShare", "Flow"]
+__all__ = ["FairShare", "Flow", "entry_tag"]
 
 Flow = tuple[str, str]
+
+
+def entry_tag(virtual: float, last: float | None, weight: int, cost: float = 1.0) -> float:
+    """Return the tag of a job that enters, after the *last* of its flow; of one that comes back, after none."""
+    return max(virtual, last or 0.0) + cost / weight
 
 
 class FairShare:
@@ -38,7 +43,7 @@ class FairShare:
     def tag(self, flow: Flow, weight: int, cost: float = 1.0) -> float:
         """Return the tag of a job that enters for the first time."""
         known = self._last.get(flow)
-        tag = max(self._virtual, known or 0.0) + cost / weight
+        tag = entry_tag(self._virtual, known, weight, cost)
         self._last[flow] = tag
         if known is None:
             heappush(self._passing, (tag, flow))
@@ -46,7 +51,7 @@ class FairShare:
 
     def reentry(self, weight: int, cost: float = 1.0) -> float:
         """Return the tag of a job that comes back: soon, yet not before what is being served now."""
-        return self._virtual + cost / weight
+        return entry_tag(self._virtual, None, weight, cost)
 
     def served(self, tag: float) -> None:
         """Move the virtual time up to the tag of a job that was handed out."""

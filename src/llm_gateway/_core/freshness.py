@@ -95,6 +95,8 @@ def _in_headers(headers: Mapping[str, str]) -> Iterator[CacheSignal]:
             if name in TELLING and _hit(name, value):
                 yield CacheSignal(name, value[:SHOWN], SignalWeight.PROOF)
     traces = [name for name in headers if name.startswith(TRACES)]
+    if not traces:
+        return
     # Dozens of such headers stand on one answer; the gateway is named once.
     found = (gateway for prefix, gateway in GATEWAYS.items() if any(name.startswith(prefix) for name in traces))
     yield from (CacheSignal("gateway", gateway, SignalWeight.NEUTRAL) for gateway in dict.fromkeys(found))

@@ -18,9 +18,9 @@ from llm_gateway._core.jobs import (
 )
 from llm_gateway._core.lifecycle import Trigger
 from llm_gateway._core.outcomes import WaitReason
-from llm_gateway._facts import Attempt, Fault
+from llm_gateway._facts import Attempt, Fault, Sent
 
-__all__ = ["HISTORY_LIMIT", "Settlement", "allowance", "lapse", "remember", "settle"]
+__all__ = ["HISTORY_LIMIT", "Settlement", "allowance", "lapse", "lost_attempt", "remember", "settle"]
 
 HISTORY_LIMIT: Final = 32
 
@@ -70,6 +70,20 @@ def lapse(view: JobView, lost: Attempt | None, max_crashes: int) -> Settlement:
         code="worker_lost",
     )
     return Settlement(trigger=Trigger.CRASHED_TOO_OFTEN, view=replace(crashed, error=error, reason=None))
+
+
+def lost_attempt(view: JobView, since: datetime | None, fault: Fault, now: datetime) -> Attempt | None:
+    """Return the attempt that a lease held *since* stood for and that nobody will report; ``None`` without a lease."""
+    if since is None:
+        return None
+    return Attempt(
+        id=f"{view.ticket_id}-{view.version}",
+        started_at=since,
+        ended_at=now,
+        fault=fault,
+        sent=Sent.YES,
+        possibly_billed=True,
+    )
 
 
 def remember(view: JobView, attempt: Attempt | None) -> JobView:

@@ -58,10 +58,10 @@ def label(value: JsonValue, name: str, request_id: str | None) -> str | None:
     """Return a name or an id, which stands in receipts and messages.
 
     Raises:
-        MalformedResponse: something else stands there, or what cannot be printed on one line.
+        MalformedResponse: something else stands there, or what cannot be printed as one word: it could quote a prompt.
     """
     found = words(value, name, request_id)
-    if found and not (found.isprintable() and len(found) <= LONGEST_LABEL):
+    if found and not (found.isprintable() and " " not in found and len(found) <= LONGEST_LABEL):
         refuse_reading(f"has a {name} that cannot be one", request_id)
     return found or None
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import islice
 
-from llm_gateway._core.jobs import JobView, Lane, NewJob, QueueStats
-from llm_gateway._core.lifecycle import TicketState, Trigger
-from llm_gateway.errors import ErrorInfo, QueueError
+from llm_gateway._core.intake import dead_letter, successor
+from llm_gateway._core.jobs import JobView, Lane, QueueStats
+from llm_gateway._core.lifecycle import Trigger
 from llm_gateway.protocols import QueueAdmin
 from llm_gateway.queues._ulid import ulid
-from llm_gateway.queues.memory.lanes import Record
-from llm_gateway.queues.memory.ledger import Ledger, OnLedger
+from llm_gateway.queues.memory.ledger import OnLedger
 from llm_gateway.queues.memory.store import store
 
 __all__ = ["MemoryAdmin"]
@@ -67,27 +66,6 @@ class MemoryAdmin(OnLedger, QueueAdmin):
             QueueFull: at the depth or byte limit.
         """
         record = self._ledger.visible(tenant, ticket_id)
-        if record.view.state is not TicketState.FAILED or record.payload is None:
-            message = f"The ticket is {record.view.state}; only a failed one can be requeued."
-            raise QueueError(message, next_step="Submit the request again.", info=ErrorInfo(ticket_id=ticket_id))
-        return store(self._ledger, successor(self._ledger, record, record.payload), None).job
-
-
-def successor(ledger: Ledger, record: Record, payload: bytes) -> NewJob:
-    """Return the new job that a dead letter becomes. Its key is made of the dead ticket, so it is made once."""
-    dead, now = record.view, ledger.clock.now()
-    return NewJob(
-        ticket_id=ulid(now),
-        tenant=dead.tenant,
-        lane=dead.lane,
-        idempotency_key=f"requeue:{dead.ticket_id}",
-        fingerprint=dead.fingerprint,
-        priority=dead.priority,
-        created_at=now,
-        expires_at=now + (dead.expires_at - dead.created_at),
-        group=dead.group,
-        subjects=dead.subjects,
-        echo=dead.echo,
-        payload=payload,
-        requeued_from=dead.ticket_id,
-    )
+        payload = dead_letter(record.view, record.payload)
+        now = self._ledger.clock.now()
+        return store(self._ledger, successor(record.view, payload, ulid(now), now), None).job

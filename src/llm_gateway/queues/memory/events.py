@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from llm_gateway._core.jobs import JobEvent, JobView
+from llm_gateway._core.journal import concerns, event_of, number_of
 from llm_gateway.protocols import Outbox, Watch
-from llm_gateway.queues.memory.journal import event_of, number_of
 from llm_gateway.queues.memory.lanes import Record
 from llm_gateway.queues.memory.ledger import OnLedger
 
@@ -94,11 +94,6 @@ class MemoryWatch(OnLedger, Watch):
         changed = (record for record in self._ledger.records.values() if place < record.event < first)
         missed = [record for record in changed if not record.buried and concerns(record.view, tenant, group)]
         return [told(record) for record in sorted(missed, key=lambda record: record.event)[:limit]]
-
-
-def concerns(what: JobEvent | JobView, tenant: str, group: str | None) -> bool:
-    """Whether a watcher of this tenant and group is to see it."""
-    return what.tenant == tenant and group in (None, what.group)
 
 
 def told(record: Record) -> JobEvent:

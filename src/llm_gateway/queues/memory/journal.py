@@ -6,37 +6,12 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import Final
-
-import anyio
 
 from llm_gateway._core.jobs import JobEvent, JobView
-from llm_gateway.errors import InvalidRequest
+from llm_gateway._core.journal import LOG_LENGTH, event_of, number_of, scrubbed
+from llm_gateway.queues._signal import Signal
 
-__all__ = ["LOG_LENGTH", "Journal", "Signal", "cursor_of", "event_of", "number_of", "scrubbed"]
-
-LOG_LENGTH: Final = 10_000
-
-
-class Signal:
-    """Wakes whoever waits now; a fire that nobody waits for is not kept."""
-
-    __slots__ = ("_event",)
-
-    def __init__(self) -> None:
-        self._event: anyio.Event | None = None
-
-    def fire(self) -> None:
-        """Wake all who wait."""
-        if self._event is not None:
-            self._event.set()
-            self._event = None
-
-    async def wait(self) -> None:
-        """Return at the next `fire`."""
-        if self._event is None:
-            self._event = anyio.Event()
-        await self._event.wait()
+__all__ = ["Journal"]
 
 
 class Journal:
@@ -107,41 +82,3 @@ class Journal:
         self.written.fire()
         for ticket_id in list(self._tickets):
             self.touch(ticket_id)
-
-
-def event_of(view: JobView, result: bytes | None, number: int) -> JobEvent:
-    """Return the event that tells where a job stands."""
-    return JobEvent(
-        cursor=cursor_of(number),
-        ticket_id=view.ticket_id,
-        tenant=view.tenant,
-        version=view.version,
-        state=view.state,
-        reason=view.reason,
-        group=view.group,
-        at=view.updated_at,
-        view=view,
-        result=result,
-    )
-
-
-def cursor_of(number: int) -> str:
-    """Write the number of an event so that text sorts as numbers do."""
-    return f"{number:016d}"
-
-
-def number_of(cursor: str) -> int:
-    """Read a cursor.
-
-    Raises:
-        InvalidRequest: when it is none of ours.
-    """
-    if cursor.isascii() and cursor.isdigit():
-        return int(cursor)
-    message = "The cursor of an event is not one that this queue gave out."
-    raise InvalidRequest(message, next_step="Pass the cursor of the last event that was received, or none.")
-
-
-def scrubbed(view: JobView) -> JobView:
-    """Return what may remain of a job once its content is gone."""
-    return replace(view, echo=b"{}", history=(), subjects=(), error=None, reason=None, position=None)

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
-from datetime import datetime
 
+from llm_gateway._core.intake import first_view
 from llm_gateway._core.jobs import JobView, Lane, Lease, NewJob
+from llm_gateway._core.journal import scrubbed
 from llm_gateway._core.lifecycle import TRANSITIONS, TicketState, Trigger
-from llm_gateway._core.outcomes import WaitReason
-from llm_gateway._core.settlement import HISTORY_LIMIT, remember
-from llm_gateway._facts import Attempt, Fault, Sent
+from llm_gateway._core.settlement import lost_attempt, remember
+from llm_gateway._facts import Attempt, Fault
 from llm_gateway.errors import ErrorInfo, QueueUnavailable, TicketNotFound
 from llm_gateway.options import QueueOptions
 from llm_gateway.protocols import Clock
+from llm_gateway.queues._signal import Signal
 from llm_gateway.queues.memory.index import SortedIndex
-from llm_gateway.queues.memory.journal import Journal, Signal, scrubbed
+from llm_gateway.queues.memory.journal import Journal
 from llm_gateway.queues.memory.lanes import Hold, LaneBook, Record
 
-__all__ = ["Ledger", "OnLedger", "lost_attempt"]
+__all__ = ["Ledger", "OnLedger"]
 
 
 class Ledger:
@@ -120,7 +121,12 @@ class Ledger:
     def end(self, record: Record, trigger: Trigger, fault: Fault) -> None:
         """Expire or cancel a job; a call that was under way may be billed, and the history says so."""
         view = replace(record.view, reason=None, not_before=None)
-        self.apply(record, trigger, remember(view, lost_attempt(record, fault, self.clock.now())))
+        self.apply(record, trigger, remember(view, self.lost(record, fault)))
+
+    def lost(self, record: Record, fault: Fault) -> Attempt | None:
+        """Return the attempt that nobody will report, if a call was under way."""
+        since = None if record.hold is None else record.hold.since
+        return lost_attempt(record.view, since, fault, self.clock.now())
 
     def retain(self, record: Record) -> None:
         """Start the retention of a job that has ended."""
@@ -203,44 +209,6 @@ class OnLedger:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-
-
-def first_view(job: NewJob, now: datetime) -> JobView:
-    """Return a new job as it first stands."""
-    return JobView(
-        ticket_id=job.ticket_id,
-        tenant=job.tenant,
-        lane=job.lane,
-        state=TicketState.QUEUED,
-        version=1,
-        priority=job.priority,
-        idempotency_key=job.idempotency_key,
-        fingerprint=job.fingerprint,
-        created_at=job.created_at,
-        expires_at=job.expires_at,
-        updated_at=now,
-        not_before=job.not_before,
-        reason=job.reason or WaitReason.SUBMITTED,
-        group=job.group,
-        subjects=job.subjects,
-        echo=job.echo,
-        history=job.history[-HISTORY_LIMIT:],
-        requeued_from=job.requeued_from,
-    )
-
-
-def lost_attempt(record: Record, fault: Fault, now: datetime) -> Attempt | None:
-    """Return the attempt that a lease stood for and that nobody will report; ``None`` when there was no lease."""
-    if record.hold is None:
-        return None
-    return Attempt(
-        id=f"{record.view.ticket_id}-{record.view.version}",
-        started_at=record.hold.since,
-        ended_at=now,
-        fault=fault,
-        sent=Sent.YES,
-        possibly_billed=True,
-    )
 
 
 def unlink(index: defaultdict[tuple[str, str], dict[str, None]], key: tuple[str, str], ticket_id: str) -> None:

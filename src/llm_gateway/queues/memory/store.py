@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import timedelta
 
+from llm_gateway._core.intake import check_content, check_times
 from llm_gateway._core.jobs import (
     AdoptedBy,
     Enqueued,
@@ -17,24 +16,14 @@ from llm_gateway._core.jobs import (
 )
 from llm_gateway._core.lifecycle import TicketState, Trigger
 from llm_gateway._facts import Fault
-from llm_gateway.errors import (
-    ErrorInfo,
-    IdempotencyConflict,
-    InvalidRequest,
-    LLMGatewayError,
-    PayloadTooLarge,
-    QueueError,
-    QueueFull,
-)
+from llm_gateway.errors import InvalidRequest, LLMGatewayError
 from llm_gateway.protocols import JobStore
+from llm_gateway.queues._room import check_room, new_token, taken
 from llm_gateway.queues._ulid import ulid
 from llm_gateway.queues.memory.lanes import Hold, Record
 from llm_gateway.queues.memory.ledger import Ledger, OnLedger
 
-__all__ = ["FULL_RETRY_AFTER", "TOKEN_BYTES", "MemoryStore", "hold_of", "store"]
-
-FULL_RETRY_AFTER: Final = 5.0
-TOKEN_BYTES: Final = 12
+__all__ = ["MemoryStore", "hold_of", "store"]
 
 
 class MemoryStore(OnLedger, JobStore):
@@ -146,7 +135,10 @@ def store(ledger: Ledger, job: NewJob, adopted_by: AdoptedBy | None) -> Enqueued
     if known is not None:
         return found(ledger, ledger.records[known], job)
     check_times(job, ledger.clock.now())
-    check_room(ledger, job)
+    if job.ticket_id in ledger.records:
+        raise taken(job.ticket_id)
+    held = ledger.depth + len(ledger.journal.outbox)
+    check_room(job, ledger.options, held=held, bytes_held=ledger.bytes)
     record = ledger.insert(job)
     if adopted_by is None:
         return Enqueued(job=ledger.shown(record), created=True)
@@ -156,10 +148,10 @@ def store(ledger: Ledger, job: NewJob, adopted_by: AdoptedBy | None) -> Enqueued
 
 
 def hold_of(ledger: Ledger, worker: str, lease_seconds: float, *, claim_id: str) -> Hold:
-    """Make a hold with a new fencing token of 96 random bits: a counter could come twice, this cannot be guessed."""
+    """Make a hold with a new fencing token."""
     now = ledger.clock.now()
     return Hold(
-        token=secrets.token_hex(TOKEN_BYTES),
+        token=new_token(),
         worker=worker,
         claim_id=claim_id,
         since=now,
@@ -170,34 +162,8 @@ def hold_of(ledger: Ledger, worker: str, lease_seconds: float, *, claim_id: str)
 
 def found(ledger: Ledger, record: Record, job: NewJob) -> Enqueued:
     """Answer for a key that is taken."""
-    if record.view.fingerprint != job.fingerprint:
-        message = "The idempotency key stands for a request with other content."
-        raise IdempotencyConflict(message, info=ErrorInfo(ticket_id=record.view.ticket_id))
+    check_content(record.view, job)
     return Enqueued(job=ledger.shown(record), created=False)
-
-
-def check_times(job: NewJob, now: datetime) -> None:
-    """Refuse a job that could never be claimed."""
-    if job.expires_at <= now or (job.not_before is not None and job.not_before >= job.expires_at):
-        message = "The request would expire before it may be tried."
-        raise InvalidRequest(message, next_step="Give it a longer ttl.")
-
-
-def check_room(ledger: Ledger, job: NewJob) -> None:
-    """Refuse a job that does not fit, or whose ticket exists."""
-    options, size = ledger.options, len(job.payload)
-    if job.ticket_id in ledger.records:
-        message = "The ticket id is taken by another request."
-        raise QueueError(message, next_step="Mint a new ticket id.", info=ErrorInfo(ticket_id=job.ticket_id))
-    if size > options.max_payload_bytes:
-        message = f"The request takes {size} bytes; the queue takes at most {options.max_payload_bytes}."
-        raise PayloadTooLarge(message)
-    if ledger.depth + len(ledger.journal.outbox) >= options.max_depth:
-        message = f"The queue holds its limit of {options.max_depth} requests and events."
-        raise QueueFull(message, retry_after=FULL_RETRY_AFTER)
-    if ledger.bytes + size > options.max_bytes:
-        message = f"The queue holds its limit of {options.max_bytes} bytes."
-        raise QueueFull(message, retry_after=FULL_RETRY_AFTER)
 
 
 def kinds_of(record: Record) -> set[str]:

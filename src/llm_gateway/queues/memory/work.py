@@ -14,7 +14,7 @@ from llm_gateway._core.settlement import allowance, lapse, settle
 from llm_gateway._facts import Fault
 from llm_gateway.protocols import WorkSource
 from llm_gateway.queues.memory.lanes import Hold, LaneBook, Record
-from llm_gateway.queues.memory.ledger import OnLedger, lost_attempt
+from llm_gateway.queues.memory.ledger import OnLedger
 from llm_gateway.queues.memory.store import hold_of
 
 __all__ = ["MemoryWork"]
@@ -84,7 +84,7 @@ class MemoryWork(OnLedger, WorkSource):
         for record in expired:
             self._expire(record)
         lapsed = self._ledger.leases.due(self._ledger.clock.monotonic(), limit)
-        dead = sum(self._lapse(self._ledger.records[ticket_id], now) for ticket_id in lapsed)
+        dead = sum(self._lapse(self._ledger.records[ticket_id]) for ticket_id in lapsed)
         retired = self._ledger.retention.due(now.timestamp(), limit)
         for ticket_id in retired:
             self._retire(self._ledger.records[ticket_id], now)
@@ -163,8 +163,8 @@ class MemoryWork(OnLedger, WorkSource):
     def _expire(self, record: Record) -> None:
         self._ledger.end(record, Trigger.EXPIRED, Fault.DEADLINE)
 
-    def _lapse(self, record: Record, now: datetime) -> bool:
-        decided = lapse(record.view, lost_attempt(record, Fault.WORKER_LOST, now), self._ledger.options.max_crashes)
+    def _lapse(self, record: Record) -> bool:
+        decided = lapse(record.view, self._ledger.lost(record, Fault.WORKER_LOST), self._ledger.options.max_crashes)
         self._ledger.apply(record, decided.trigger, decided.view)
         return record.view.state is TicketState.FAILED
 
