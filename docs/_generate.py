@@ -15,12 +15,28 @@ from inspect import getdoc
 from pathlib import Path
 from typing import Final
 
-from llm_gateway import options
+from llm_gateway import LLMClient, options
 from llm_gateway._core.admission import ADMISSION, Row
+from llm_gateway._core.health import Health, LaneHealth
 from llm_gateway._core.lifecycle import TERMINAL, TRANSITIONS, TicketState
+from llm_gateway._core.outcomes import Item, Ticket, TicketEvent, TicketStatus
+from llm_gateway._core.requests import LLMRequest
+from llm_gateway._core.responses import LLMResponse, Receipt, Usage
 from llm_gateway.errors import LLMGatewayError
 from llm_gateway.settings import Settings
 
+VALUES: Final[tuple[type, ...]] = (
+    LLMRequest,
+    LLMResponse,
+    Receipt,
+    Usage,
+    Ticket,
+    TicketStatus,
+    TicketEvent,
+    Item,
+    Health,
+    LaneHealth,
+)
 HERE: Final = Path(__file__).parent
 REGION: Final = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 ATTRIBUTE: Final = re.compile(r"^    (\w+): (.+(?:\n        .+)*)", re.MULTILINE)
@@ -128,8 +144,29 @@ def settings_table() -> str:
     return table(("Variable", "In code", "Meaning"), rows)
 
 
+def client_methods() -> str:
+    """Show what the client can do, each with its own documentation."""
+    methods = (
+        (name, getdoc(method) or "")
+        for name, method in vars(LLMClient).items()
+        if not name.startswith("_") and callable(getattr(method, "__func__", method))
+    )
+    return "\n\n".join(f"### {name}\n\n```text\n{text}\n```" for name, text in methods)
+
+
+def value_tables() -> str:
+    """List the fields of what is asked and of what comes back."""
+    parts: list[str] = []
+    for kind in VALUES:
+        summary = (getdoc(kind) or "").split("\n\n")[0].replace("``", "`")
+        rows = ([shown(name), text] for name, text in attributes(kind).items())
+        parts.append(f"### {kind.__name__}\n\n{summary}\n\n{table(('Field', 'Meaning'), rows)}")
+    return "\n\n".join(parts)
+
+
 REGIONS: Final[Mapping[str, Callable[[], str]]] = {
     "admission-columns": admission_columns,
+    "client-methods": client_methods,
     "admission-table": admission_table,
     "error-table": error_table,
     "error-tree": error_tree,
@@ -137,6 +174,7 @@ REGIONS: Final[Mapping[str, Callable[[], str]]] = {
     "lifecycle-table": lifecycle_table,
     "option-tables": option_tables,
     "settings-table": settings_table,
+    "value-tables": value_tables,
 }
 
 

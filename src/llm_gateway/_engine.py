@@ -41,6 +41,8 @@ __all__ = ["HEARTBEAT_FRESH", "Engine"]
 
 logger: Final = logging.getLogger("llm_gateway")
 SETTLING_SECONDS: Final = 5.0
+MOST_LANES: Final = 1_024
+VENDORS: Final = frozenset({"anthropic", "openai"})
 HEARTBEAT_FRESH: Final = timedelta(seconds=10)
 
 
@@ -63,6 +65,7 @@ class Engine:
         self._once, self._live = self._paths()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
+        self._asked: dict[Lane, None] = {}
         self._closed = False
         self._ended = False
         self._circuits_changed = asyncio.Event()
@@ -142,12 +145,15 @@ class Engine:
         if provider is None:
             known = ", ".join(sorted(self.providers)) or "none"
             message = f"No provider is configured under the name {request.provider!r}."
-            raise InvalidRequest(message, next_step=f"Configure it, or use one of: {known}.")
+            how = f" (LLM_GATEWAY_{request.provider.upper()}_API_KEY)" if request.provider in VENDORS else ""
+            raise InvalidRequest(message, next_step=f"Configure it{how}, or use one of: {known}.")
         prepared = provider.prepare(request, schema)
         if len(prepared.body) > self.parts.queue.max_payload_bytes:
             message = f"The request is {len(prepared.body)} bytes; {self.parts.queue.max_payload_bytes} are allowed."
             raise PayloadTooLarge(message)
         key = CircuitKey(prepared.endpoint, Lane(request.provider, request.model))
+        if len(self._asked) < MOST_LANES:
+            self._asked[key.lane] = None
         return Call(
             request=request,
             schema=schema,
@@ -179,6 +185,11 @@ class Engine:
         """Carry out one attempt, as a worker does."""
         return await self._result(self._once, call, timeout)
 
+    @property
+    def asked_lanes(self) -> Sequence[Lane]:
+        """The lanes this client has asked, the first `MOST_LANES` of them."""
+        return tuple(self._asked)
+
     def key_of(self, lane: Lane) -> CircuitKey | None:
         """Return the circuits a lane's calls pass here; ``None`` when its provider is not configured here."""
         provider = self.providers.get(lane.provider)
@@ -192,7 +203,7 @@ class Engine:
         """
         now = self.parts.clock.monotonic()
         if not self.latches.due(call.account, now) and (error := self.latches.refusal(call.account, now)):
-            raise latched(call, error)
+            raise latched(call, error, self.latches.canary_in(call.account, now))
 
     async def require_pinned(self, tenant: str, call: Call, served: str | None) -> None:
         """Pin a group to the first model that served it, and hold the rest of it to that one.

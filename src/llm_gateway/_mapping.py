@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Itera
 from dataclasses import dataclass
 from typing import TypeVar
 
+from llm_gateway._core.given import require_request
 from llm_gateway._core.outcomes import Completed, Item, Pending
 from llm_gateway._core.requests import LLMRequest
 from llm_gateway.errors import InvalidRequest, LLMGatewayError
@@ -44,7 +45,8 @@ class Plan:
 
     def draws(self) -> Iterator[Draw]:
         """Yield every request once for each sample, with its place; a sample has a key of its own."""
-        for index, request in enumerate(self.requests):
+        for index, given in enumerate(self.requests):
+            request = require_request(given)
             for sample in range(request.sample, request.sample + self.samples):
                 changes: dict[str, object] = {"sample": sample}
                 if self.samples > 1 and request.idempotency_key is not None:

@@ -300,9 +300,10 @@ class Admitting:
         return permit if permit is not None else await self._acquired(call)
 
     def _require_open_latch(self, call: Call) -> None:
-        error = self._latches.refusal(call.account, self._clock.monotonic())
+        now = self._clock.monotonic()
+        error = self._latches.refusal(call.account, now)
         if error is not None:
-            raise latched(call, error)
+            raise latched(call, error, self._latches.canary_in(call.account, now))
 
     def _require_turn(self, call: Call) -> None:
         delay = self._limiter.delay(call.key)
@@ -356,10 +357,12 @@ class Admitting:
         )
 
 
-def latched(call: Call, error: LLMGatewayError) -> LLMGatewayError:
+def latched(call: Call, error: LLMGatewayError, canary_in: float) -> LLMGatewayError:
     """Make the error for a call of a latched account from the one that latched it."""
     info = replace(error.info, fault=Fault.LATCHED, model=call.prepared.model, attempts=())
-    return type(error)(error.message, next_step=error.next_step, info=info)
+    message = f"{error.message} It was not asked again: the account is latched until a trial call succeeds."
+    step = f"{error.next_step} The next call after retry_after is the trial; a new client starts unlatched."
+    return type(error)(message, retry_after=canary_in, next_step=step, info=info)
 
 
 def refused(call: Call, rejection: Rejection) -> ProviderUnavailable:

@@ -10,8 +10,9 @@ import anyio
 
 from llm_gateway._asking import Desk, with_key
 from llm_gateway._core.circuit import CircuitKey
+from llm_gateway._core.given import require_request
 from llm_gateway._core.health import Health, LaneHealth
-from llm_gateway._core.jobs import Enqueued, ErasureReport, LaneStats, NewJob
+from llm_gateway._core.jobs import Enqueued, ErasureReport, Lane, LaneGate, LaneStats, NewJob
 from llm_gateway._core.outcomes import Completed, Pending, TicketEvent, TicketStatus, WaitReason
 from llm_gateway._core.requests import LLMRequest, Priority
 from llm_gateway._core.schema import OutputSchema, OutputType
@@ -50,7 +51,7 @@ class Submitting:
         desk = self._required()
         outcomes: list[Pending | LLMGatewayError | None] = []
         jobs: list[NewJob] = []
-        keyed = [with_key(request) for request in requests]
+        keyed = [with_key(require_request(request)) for request in requests]
         for request in keyed:
             try:
                 jobs.append(await self._job(tenant, request, schema))
@@ -114,8 +115,14 @@ class Submitting:
             durable=queue.durable if queue is not None else False,
             depth=stats.depth if stats is not None else 0,
             outbox=stats.outbox if stats is not None else 0,
-            lanes=tuple(self._lane(lane) for lane in stats.lanes) if stats is not None else (),
+            lanes=self._lanes(stats.lanes if stats is not None else ()),
         )
+
+    def _lanes(self, queued: Sequence[LaneStats]) -> tuple[LaneHealth, ...]:
+        """Tell of every lane that holds requests, and of those that were only asked live."""
+        held = {stats.lane for stats in queued}
+        asked = (lane for lane in self._engine.asked_lanes if lane not in held)
+        return tuple(map(self._lane, (*queued, *map(_empty, asked))))
 
     def _lane(self, stats: LaneStats) -> LaneHealth:
         provider = self._engine.providers.get(stats.lane.provider)
@@ -158,3 +165,17 @@ class Submitting:
             message = "This client has no queue."
             raise ConfigurationError(message, next_step="Configure a queue to submit and follow tickets.")
         return self._desk
+
+
+def _empty(lane: Lane) -> LaneStats:
+    return LaneStats(
+        lane=lane,
+        ready=0,
+        delayed=0,
+        processing=0,
+        parked=0,
+        dead=0,
+        oldest_created_at=None,
+        last_heartbeat_at=None,
+        gate=LaneGate(),
+    )

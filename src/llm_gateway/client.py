@@ -13,6 +13,7 @@ from typing import Final, Literal, Self, TypeVar, cast, overload
 from pydantic import TypeAdapter
 
 from llm_gateway._asking import Asking, Desk, Question
+from llm_gateway._core.given import require_request, require_ticket_id, seconds_of
 from llm_gateway._core.health import Health
 from llm_gateway._core.jobs import ErasureReport
 from llm_gateway._core.outcomes import Completed, Item, Pending, TicketEvent, TicketStatus
@@ -28,7 +29,7 @@ from llm_gateway.errors import ConfigurationError, InvalidRequest, LLMGatewayErr
 from llm_gateway.parts import Parts
 from llm_gateway.protocols import Provider, QueueBackend
 from llm_gateway.relay import Relay
-from llm_gateway.settings import Settings
+from llm_gateway.settings import Settings, settings_of_process
 from llm_gateway.worker import Worker
 
 __all__ = ["LLMClient"]
@@ -37,7 +38,6 @@ T = TypeVar("T")
 Duration = float | timedelta
 Output = type[T] | TypeAdapter[T]
 DEFAULT_TIMEOUT: Final = 120.0
-LONGEST_TIMEOUT: Final = 7 * 86_400.0
 LONGEST_NAME: Final = 255
 
 
@@ -86,7 +86,7 @@ class LLMClient:
         """Build a client from *settings*, or from the environment; `ConfigurationError` names what is missing."""
         from llm_gateway.wiring import wire
 
-        wired = wire(settings if settings is not None else Settings())
+        wired = wire(settings if settings is not None else settings_of_process())
         return cls(wired.providers, wired.queue, wired.parts, on_event=on_event)
 
     def for_tenant(self, tenant: str) -> Self:
@@ -190,9 +190,9 @@ class LLMClient:
         output = output_type_of(cast("type[T]", output_type))
         question = Question(
             tenant=self._tenant,
-            request=request,
+            request=require_request(request),
             output_type=output,
-            timeout=_seconds(timeout),
+            timeout=seconds_of(timeout),
             queueing=when_unavailable == "queue",
             output_retries=output_retries,
         )
@@ -210,7 +210,7 @@ class LLMClient:
         """
         self._engine.require_open()
         schema = output_type_of(cast("type[T]", output_type)).schema
-        return await self._submitting.submit(self._tenant, request, schema)
+        return await self._submitting.submit(self._tenant, require_request(request), schema)
 
     async def submit_many(
         self, requests: Sequence[LLMRequest], *, output_type: Output[T] | type[str] = str
@@ -236,7 +236,7 @@ class LLMClient:
             QueueError: the queue does not answer.
         """
         self._engine.require_open()
-        return await self._submitting.status(self._tenant, ticket_id)
+        return await self._submitting.status(self._tenant, require_ticket_id(ticket_id))
 
     @overload
     async def result(self, ticket_id: str, *, timeout: Duration = ...) -> Completed[str] | Pending: ...
@@ -259,7 +259,8 @@ class LLMClient:
         """
         self._engine.require_open()
         output = output_type_of(cast("type[T]", output_type))
-        return await self._submitting.result(self._tenant, ticket_id, output, _seconds(timeout, at_least=0.0))
+        named = require_ticket_id(ticket_id)
+        return await self._submitting.result(self._tenant, named, output, seconds_of(timeout, at_least=0.0))
 
     async def cancel(self, ticket_id: str) -> TicketStatus:
         """Cancel a ticket unless it has ended, and tell where it stands.
@@ -268,7 +269,7 @@ class LLMClient:
             TicketNotFound: unknown, gone, or another tenant's.
         """
         self._engine.require_open()
-        return await self._submitting.cancel(self._tenant, ticket_id)
+        return await self._submitting.cancel(self._tenant, require_ticket_id(ticket_id))
 
     async def cancel_group(self, group: str) -> int:
         """Cancel every ticket of *group* that has not ended, and return how many."""
@@ -372,7 +373,7 @@ class LLMClient:
             raise ConfigurationError(message, next_step="Configure a queue.")
         options = self._engine.parts.worker.changed(
             concurrency=concurrency,
-            drain_timeout=None if drain_timeout is None else _seconds(drain_timeout, at_least=0.0),
+            drain_timeout=None if drain_timeout is None else seconds_of(drain_timeout, at_least=0.0),
         )
         async with Worker(self._engine, self._desk.queue, self._desk.tickets, options).at_work() as worker:
             yield worker
@@ -383,11 +384,3 @@ def _desk(engine: Engine, queue: QueueBackend | None) -> Desk | None:
         return None
     tickets = Tickets(engine, queue)
     return Desk(queue, tickets, Settlement(engine, queue, tickets))
-
-
-def _seconds(duration: Duration, *, at_least: float = 0.001) -> float:
-    seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
-    if not at_least <= seconds <= LONGEST_TIMEOUT:
-        message = f"A timeout of {seconds:g} s cannot be used."
-        raise InvalidRequest(message, next_step=f"Give {at_least:g} to {LONGEST_TIMEOUT:g} seconds.")
-    return seconds

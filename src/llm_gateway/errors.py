@@ -307,7 +307,9 @@ class StreamInterrupted(ProviderError):
 class InvalidOutput(LLMGatewayError):
     """The answer is not valid for the output type. It is never repaired or guessed."""
 
-    next_step = "Read info.detail, adjust the prompt or the type, or allow output_retries."
+    next_step = (
+        "Adjust the prompt or the type; a live call can allow output_retries. info.detail has the answer's beginning."
+    )
 
 
 class StaleResponse(LLMGatewayError):
@@ -382,7 +384,7 @@ class TicketExpired(TicketError):
 class TicketFailed(TicketError):
     """The request ended without an answer; ``info.fault`` and ``info.code`` tell why."""
 
-    next_step = "Mend the cause, then requeue the ticket or submit again."
+    next_step = "Mend the cause, then submit the request again."
 
 
 class TicketCancelled(TicketError):

@@ -91,7 +91,7 @@ def refuse_forbidden(
     if not problems:
         return
     message = f"This client cannot keep its promises in {environment.value}: {'; '.join(problems)}."
-    step = "Use NoCache, real providers and a durable queue (or queue='none', which makes an outage an error)."
+    step = "Take out or replace what is named; a development environment takes everything."
     raise ConfigurationError(message, next_step=step)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AliasChoices,
@@ -22,7 +24,11 @@ from llm_gateway._process import environment_of_process
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.options import BreakerOptions, HttpOptions, QueueOptions, RetryOptions, WorkerOptions
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "settings_of_process"]
+
+logger: Final = logging.getLogger("llm_gateway")
+PREFIX: Final = "LLM_GATEWAY_"
+HOW_TO_SET: Final = "Correct it in code or in its variable: LLM_GATEWAY_<NAME>, or LLM_GATEWAY_<NAME>__<OPTION>."
 
 
 class Settings(BaseSettings):
@@ -51,7 +57,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="LLM_GATEWAY_",
+        env_prefix=PREFIX,
         env_nested_delimiter="__",
         env_ignore_empty=True,
         # No variable holds JSON: one that did and was malformed would not be a typed error.
@@ -92,9 +98,18 @@ class Settings(BaseSettings):
             return handler(data)
         except ValidationError as error:
             message = f"The settings are not valid: {complaints(error)}."
-        raise ConfigurationError(message)
+        raise ConfigurationError(message, next_step=HOW_TO_SET)
 
     @field_validator("environment", mode="before")
     @classmethod
     def _by_value(cls, value: object) -> Environment:
         return parse_environment(str(getattr(value, "value", value)))
+
+
+def settings_of_process() -> Settings:
+    """Read the settings from the environment, and warn of variables with our prefix that are none."""
+    names = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    for variable in sorted(os.environ):
+        if variable.upper().startswith(PREFIX) and variable.upper().partition("__")[0] not in names:
+            logger.warning("%s is no setting of llm_gateway", variable)
+    return Settings()

@@ -81,8 +81,9 @@ def _problems(settings: Settings) -> list[str]:
 
 def _next_step() -> str:
     return (
-        "Set a provider's key and LLM_GATEWAY_QUEUE=none, which makes an outage a typed error instead of a ticket "
-        "(this release has no durable queue yet); or set ENVIRONMENT=development to try things out."
+        "Set what is missing: a provider's key, and LLM_GATEWAY_QUEUE=none, which makes an outage a typed error "
+        "instead of a ticket (this release has no durable queue yet); unset what is refused. "
+        "To try things out, set ENVIRONMENT=development."
     )
 
 

@@ -11,12 +11,12 @@ import pytest
 
 from llm_gateway._core.environments import Environment
 from llm_gateway._core.jobs import Fail, NewJob, Swept
+from llm_gateway._core.journal import LOG_LENGTH
 from llm_gateway._core.lifecycle import TicketState
 from llm_gateway.errors import InvalidRequest, QueueError
 from llm_gateway.options import QueueOptions
 from llm_gateway.queues._ulid import ulid
 from llm_gateway.queues.memory import MemoryQueue
-from llm_gateway.queues.memory.journal import LOG_LENGTH
 from llm_gateway.queues.memory.ledger import Ledger
 from llm_gateway.testing.clock import START, FakeClock, settle
 from llm_gateway.testing.conformance.bench import BOOM, LEASE, TENANT, TTL, Bench

@@ -56,7 +56,7 @@ class Health:
         durable: Whether tickets survive this process.
         depth: Requests waiting or running.
         outbox: Events that have not left yet.
-        lanes: Every lane that holds requests.
+        lanes: Every lane that holds requests or was asked by this client.
     """
 
     environment: Environment

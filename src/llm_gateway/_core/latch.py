@@ -55,6 +55,11 @@ class Latches:
         latch = self._closed.get(account)
         return latch is None or now >= latch.canary_at
 
+    def canary_in(self, account: tuple[str, str], now: float) -> float:
+        """Seconds until the next canary may go; 0 when the account is not latched."""
+        latch = self._closed.get(account)
+        return max(latch.canary_at - now, 0.0) if latch is not None else 0.0
+
     def latched(self, account: tuple[str, str]) -> bool:
         """Whether the account is latched."""
         return account in self._closed

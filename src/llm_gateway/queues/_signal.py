@@ -10,7 +10,7 @@ __all__ = ["Signal"]
 class Signal:
     """Wakes whoever waits now; a fire that nobody waits for is not kept."""
 
-    __slots__ = ("_event",)
+    __slots__ = ("__weakref__", "_event")
 
     def __init__(self) -> None:
         self._event: anyio.Event | None = None
@@ -21,8 +21,12 @@ class Signal:
             self._event.set()
             self._event = None
 
-    async def wait(self) -> None:
-        """Return at the next `fire`."""
+    def listen(self) -> anyio.Event:
+        """Return what the next `fire` sets. Listening before a look at the state misses no change."""
         if self._event is None:
             self._event = anyio.Event()
-        await self._event.wait()
+        return self._event
+
+    async def wait(self) -> None:
+        """Return at the next `fire`."""
+        await self.listen().wait()

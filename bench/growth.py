@@ -1,0 +1,48 @@
+"""How much memory many calls leave behind.
+
+Run as ``python bench/growth.py URL CALLS``: makes that many calls to fill what is bounded (the response ids that are
+remembered, the pool), then as many again, and prints the resident set in MiB before, between and after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import resource
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "peers"))
+
+from _measure import asked
+from ours import opened
+
+__all__ = ["resident"]
+
+STATM = Path("/proc/self/statm")
+CONCURRENCY = 64
+MIB = 1024 * 1024
+
+
+def resident() -> float:
+    """Return the resident set in MiB; where the system does not tell, the highest it has been."""
+    gc.collect()
+    if STATM.exists():
+        return int(STATM.read_text().split()[1]) * resource.getpagesize() / MIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
+
+
+async def main(url: str, calls: int) -> None:
+    """Measure and print."""
+    async with opened(url) as ask:
+        await asked(ask, CONCURRENCY, 2 * CONCURRENCY)
+        sizes = [resident()]
+        for _ in range(2):
+            await asked(ask, CONCURRENCY, calls)
+            sizes.append(resident())
+    print(json.dumps(sizes))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
