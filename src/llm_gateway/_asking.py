@@ -16,7 +16,7 @@ from llm_gateway._core.receipts import response_of
 from llm_gateway._core.requests import LLMRequest, Priority
 from llm_gateway._core.schema import OutputType
 from llm_gateway._engine import Engine
-from llm_gateway._facts import Fault
+from llm_gateway._facts import Attempt, Fault
 from llm_gateway._pipeline import Call
 from llm_gateway._settlement import Settlement, stop
 from llm_gateway._tickets import Tickets
@@ -27,6 +27,7 @@ from llm_gateway.errors import (
     InvalidOutput,
     LLMGatewayError,
     ModelMismatch,
+    ProviderUnavailable,
 )
 from llm_gateway.protocols import QueueBackend
 
@@ -82,15 +83,16 @@ class Asking:
         Raises:
             LLMGatewayError: of the class that tells what happened.
         """
-        desk = self._desk if question.queueing else None
-        if desk is not None and question.request.idempotency_key is not None:
-            known = await self._known(desk, question)
+        if self._desk is not None and question.request.idempotency_key is not None:
+            known = await self._known(self._desk, question)
             if known is not None:
                 return known
+        desk = self._desk if question.queueing else None
         deadline = self._clock.monotonic() + question.timeout
-        retries_left = question.output_retries
+        retries_left, earlier = question.output_retries, tuple[Attempt, ...]()
         while True:
             call = self._engine.prepare(question.request, question.output_type.schema, deadline=deadline)
+            call.earlier = earlier
             outcome = await self._asked_once(question, call, desk)
             if isinstance(outcome, Pending):
                 return outcome
@@ -100,7 +102,7 @@ class Asking:
                 call.blame(Fault.INVALID_OUTPUT)
                 if retries_left <= 0 or self._clock.monotonic() >= deadline:
                     raise error.having(_merged(error, call)) from None
-            retries_left -= 1
+            retries_left, earlier = retries_left - 1, call.history
 
     async def _known(self, desk: Desk, question: Question[T]) -> Completed[T] | Pending | None:
         request = question.request
@@ -110,7 +112,14 @@ class Asking:
         if job.fingerprint != fingerprint(request):
             message = "The idempotency key belongs to a request with other content."
             raise IdempotencyConflict(message)
-        return await desk.tickets.outcome(job, question.output_type)
+        outcome = await desk.tickets.outcome(job, question.output_type)
+        if isinstance(outcome, Completed) or question.queueing:
+            return outcome
+        message = "The request of this idempotency key waits in the queue already."
+        info = ErrorInfo(
+            fault=Fault.LOCAL_BUSY, ticket_id=job.ticket_id, model=request.model, provider=request.provider
+        )
+        raise ProviderUnavailable(message, next_step="Fetch its ticket; asking beside it would pay twice.", info=info)
 
     async def _asked_once(self, question: Question[T], call: Call, desk: Desk | None) -> StoredResult | Pending:
         try:
@@ -124,8 +133,9 @@ class Asking:
     async def _without_queue(self, question: Question[T], call: Call) -> StoredResult:
         try:
             # A try ends itself at the deadline and then knows how much was sent; this one is for what does not.
-            async with asyncio.timeout(question.timeout + RESERVE):
-                return await self._engine.live(call, question.timeout, replayable=True)
+            left = self._left(call)
+            async with asyncio.timeout(left + RESERVE):
+                return await self._engine.live(call, left, replayable=True)
         except TimeoutError:
             raise self._too_late(call) from None
 
@@ -135,17 +145,15 @@ class Asking:
             self._engine.live(call, self._engine.parts.http.attempt_timeout, replayable=True),
             name="llm_gateway call",
         )
-        reserve = min(RESERVE, question.timeout * RESERVED_SHARE)
-        adopted: JobView | None = None
+        left = self._left(call)
         try:
-            await asyncio.wait({work}, timeout=question.timeout - reserve)
-            if not work.done() and call.sending:
-                adopted = await self._adopted(question, call, desk, work)
+            await asyncio.wait({work}, timeout=left - min(RESERVE, left * RESERVED_SHARE))
+            job = None if work.done() or not call.sending else await self._adoption_of(question, call, desk)
         except BaseException:
             await stop(work)
             raise
-        if adopted is not None:
-            return await desk.tickets.pending(adopted)
+        if job is not None:
+            return await desk.tickets.pending(await self._adopted(job, question, call, desk, work=work))
         if not work.done():
             await stop(work)
             if work.cancelled():
@@ -171,27 +179,29 @@ class Asking:
             priority=Priority.INTERACTIVE,
             reason=ADMISSION[error.fault or Fault.UNKNOWN].reason,
             delay=call.decision.delay,
-            history=call.attempts,
+            history=call.history,
         )
         enqueued = await desk.tickets.store(job, keyed)
         self._engine.observe_call(call, "queued", error)
         return await desk.tickets.pending(enqueued.job)
 
-    async def _adopted(
-        self, question: Question[T], call: Call, desk: Desk, work: asyncio.Task[StoredResult]
-    ) -> JobView:
-        """Store the ticket with the running try as its first attempt, under lease."""
+    async def _adoption_of(self, question: Question[T], call: Call, desk: Desk) -> NewJob:
+        """Make the job that the running try will be the first attempt of."""
         call.live = False
-        keyed = with_key(question.request)
-        job = await desk.tickets.new_job(
+        return await desk.tickets.new_job(
             question.tenant,
-            keyed,
+            with_key(question.request),
             question.output_type.schema,
             priority=Priority.INTERACTIVE,
             reason=WaitReason.DEADLINE,
-            history=call.attempts,
+            history=call.history,
         )
-        # Shielded: a caller who goes away now must not leave a lease that nobody tends.
+
+    async def _adopted(
+        self, job: NewJob, question: Question[T], call: Call, desk: Desk, *, work: asyncio.Task[StoredResult]
+    ) -> JobView:
+        """Store the ticket under lease; from here on the try belongs to it, whatever becomes of the caller."""
+        keyed = question.request.model_copy(update={"idempotency_key": job.idempotency_key})
         adoption = self._leased(job, keyed, desk, work=work, call=call)
         stored = await asyncio.shield(self._engine.adopted.start(adoption, f"adoption by {job.ticket_id}"))
         self._engine.observe_call(call, "queued")
@@ -202,7 +212,11 @@ class Asking:
     ) -> JobView:
         lease_seconds = self._engine.parts.worker.lease_seconds
         adopter = AdoptedBy(worker=self._name, lease_seconds=lease_seconds)
-        enqueued = await desk.tickets.store(job, request, adopted_by=adopter)
+        try:
+            enqueued = await desk.tickets.store(job, request, adopted_by=adopter)
+        except BaseException:
+            await stop(work)
+            raise
         if enqueued.lease is None:
             await stop(work)
         else:
@@ -216,17 +230,21 @@ class Asking:
             await self._engine.require_pinned(question.tenant, call, response.receipt.served_model)
         except ModelMismatch as error:
             call.blame(Fault.MODEL_MISMATCH)
-            raise error.tried(call.attempts) from None
+            raise error.tried(call.history) from None
         if response.receipt.source == "live":
             await self._engine.keep_receipt(response.receipt)
+            await self._engine.remember(call, result)
         self._engine.observe_call(call, "ok")
         request = question.request
         return Completed(response, metadata=request.metadata, correlation_id=request.correlation_id)
 
+    def _left(self, call: Call) -> float:
+        return max(call.deadline - self._clock.monotonic(), 0.001)
+
     @staticmethod
     def _too_late(call: Call) -> DeadlineExceeded:
         message = f"{call.prepared.provider} did not answer within the timeout."
-        return DeadlineExceeded(message, info=call.info(Fault.DEADLINE)).tried(call.attempts)
+        return DeadlineExceeded(message, info=call.info(Fault.DEADLINE)).tried(call.history)
 
 
 def with_key(request: LLMRequest) -> LLMRequest:
@@ -247,5 +265,5 @@ def _merged(error: LLMGatewayError, call: Call) -> ErrorInfo:
         model=error.info.model or known.model,
         key_id=error.info.key_id or known.key_id,
         correlation_id=error.info.correlation_id or known.correlation_id,
-        attempts=error.info.attempts or tuple(call.attempts),
+        attempts=error.info.attempts or call.history,
     )

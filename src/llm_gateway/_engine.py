@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
@@ -15,10 +16,10 @@ from llm_gateway._background import Background
 from llm_gateway._core.circuit import CircuitChange, CircuitKey, CircuitState
 from llm_gateway._core.environments import Environment
 from llm_gateway._core.fingerprint import cache_key
-from llm_gateway._core.jobs import Lane
+from llm_gateway._core.jobs import Lane, LaneStats
 from llm_gateway._core.latch import Latches
 from llm_gateway._core.observations import Observation, ObservationKind
-from llm_gateway._core.payloads import StoredResult, read_result
+from llm_gateway._core.payloads import StoredResult, read_result, write_echo
 from llm_gateway._core.receipts import receipt_of
 from llm_gateway._core.requests import LLMRequest
 from llm_gateway._core.responses import Receipt
@@ -33,6 +34,7 @@ from llm_gateway.errors import (
     LLMGatewayError,
     ModelMismatch,
     PayloadTooLarge,
+    QueueError,
 )
 from llm_gateway.parts import Parts, refuse_forbidden
 from llm_gateway.protocols import Provider, QueueBackend
@@ -42,6 +44,8 @@ __all__ = ["HEARTBEAT_FRESH", "Engine"]
 logger: Final = logging.getLogger("llm_gateway")
 SETTLING_SECONDS: Final = 5.0
 MOST_LANES: Final = 1_024
+MOST_PINS: Final = 10_000
+MIRROR_PAUSE: Final = 1.0
 VENDORS: Final = frozenset({"anthropic", "openai"})
 HEARTBEAT_FRESH: Final = timedelta(seconds=10)
 
@@ -66,6 +70,10 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
         self._asked: dict[Lane, None] = {}
+        self._mended: set[tuple[str, str]] = set()
+        self._pins: dict[tuple[str, str, Lane], str] = {}
+        self._in_flight = 0
+        self._idle = asyncio.Event()
         self._closed = False
         self._ended = False
         self._circuits_changed = asyncio.Event()
@@ -79,11 +87,11 @@ class Engine:
         if self._loop is not None:
             self.require_open()
             return False
-        self._loop = asyncio.get_running_loop()
-        self._pid = os.getpid()
         if self.queue is not None:
             await self.queue.start(outbox=self.parts.publisher is not None)
             self.keep_running(self._mirror(self.queue), "circuit mirror")
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
         return True
 
     async def aclose(self) -> None:
@@ -92,6 +100,7 @@ class Engine:
         # Closing that was cancelled is taken up again by the next call.
         if self._ended:
             return
+        await self._all_answered()
         await self.adopted.settled(self.parts.worker.drain_timeout)
         await self.adopted.aclose()
         await self.settlements.settled(SETTLING_SECONDS)
@@ -104,6 +113,14 @@ class Engine:
         if self.queue is not None:
             await self.queue.aclose()
         self._ended = True
+
+    async def _all_answered(self) -> None:
+        """Give calls that are under way the drain timeout to end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.parts.worker.drain_timeout):
+                while self._in_flight > 0:
+                    self._idle.clear()
+                    await self._idle.wait()
 
     def keep_running(
         self,
@@ -148,8 +165,9 @@ class Engine:
             how = f" (LLM_GATEWAY_{request.provider.upper()}_API_KEY)" if request.provider in VENDORS else ""
             raise InvalidRequest(message, next_step=f"Configure it{how}, or use one of: {known}.")
         prepared = provider.prepare(request, schema)
-        if len(prepared.body) > self.parts.queue.max_payload_bytes:
-            message = f"The request is {len(prepared.body)} bytes; {self.parts.queue.max_payload_bytes} are allowed."
+        size = len(prepared.body) + (len(write_echo(request)) if request.metadata else 0)
+        if size > self.parts.queue.max_payload_bytes:
+            message = f"The request is {size} bytes; {self.parts.queue.max_payload_bytes} are allowed."
             raise PayloadTooLarge(message)
         key = CircuitKey(prepared.endpoint, Lane(request.provider, request.model))
         if len(self._asked) < MOST_LANES:
@@ -173,13 +191,15 @@ class Engine:
         # Without a cache nobody would read the key or the written result.
         if not replayable or self.environment.strict or not self.parts.replays:
             return await self._result(self._live, call, timeout)
-        key = cache_key(call.prepared, call.request.sample)
-        entry = await self.parts.cache.get(key)
-        if entry is not None:
-            return _replayed(entry)
-        result = await self._result(self._live, call, timeout)
-        await self.parts.cache.put(key, result.write())
-        return result
+        entry = await self.parts.cache.get(cache_key(call.prepared, call.request.sample))
+        return _replayed(entry) if entry is not None else await self._result(self._live, call, timeout)
+
+    async def remember(self, call: Call, result: StoredResult) -> None:
+        """Let a development cache keep an answer that has been found valid."""
+        if self.environment.strict or not self.parts.replays or result.receipt.source != "live":
+            return
+        asked = replace(call.prepared, fresh_token=None)
+        await self.parts.cache.put(cache_key(asked, call.request.sample), result.write())
 
     async def once(self, call: Call, timeout: float) -> StoredResult:
         """Carry out one attempt, as a worker does."""
@@ -212,12 +232,24 @@ class Engine:
             ModelMismatch: another model served than the one the group is pinned to.
         """
         group = call.request.group
-        if self.queue is None or group is None or served is None or call.request.served_model is not None:
+        if group is None or served is None or call.request.served_model is not None:
             return
-        pinned = await self.queue.pin(tenant, group, call.key.lane, served)
+        pinned = await self._pinned(tenant, group, call.key.lane, served)
         if pinned != served:
             message = f"{served} answered in a group that {pinned} had begun."
             raise ModelMismatch(message, info=call.info(Fault.MODEL_MISMATCH))
+
+    async def _pinned(self, tenant: str, group: str, lane: Lane, served: str) -> str:
+        if self.queue is not None:
+            try:
+                return await self.queue.pin(tenant, group, lane, served)
+            except QueueError as error:
+                # The answer is there and paid for; a queue that is out does not make it another model's.
+                logger.warning("The model of a group could not be compared (%s)", type(error).__name__)
+                return served
+        while len(self._pins) >= MOST_PINS:
+            del self._pins[next(iter(self._pins))]
+        return self._pins.setdefault((tenant, group, lane), served)
 
     async def keep_receipt(self, receipt: Receipt) -> None:
         """Hand a receipt to the sink; a sink that fails costs nobody their answer."""
@@ -239,8 +271,13 @@ class Engine:
         )
 
     async def _result(self, path: Layer, call: Call, timeout: float) -> StoredResult:
-        answer: Answer = await path(call, timeout)
-        receipt = receipt_of(call.request, call.prepared, answer.reply, attempts=call.attempts, signals=answer.signals)
+        self._in_flight += 1
+        try:
+            answer: Answer = await path(call, timeout)
+        finally:
+            self._in_flight -= 1
+            self._idle.set()
+        receipt = receipt_of(call.request, call.prepared, answer.reply, attempts=call.history, signals=answer.signals)
         return StoredResult(text=answer.reply.text, receipt=receipt)
 
     def _paths(self) -> tuple[Layer, Layer]:
@@ -255,6 +292,7 @@ class Engine:
             clock=parts.clock,
             observer=parts.observer,
             yields=self._has_probe_job,
+            mended=self.on_mended,
         )
         retrying = Retrying(
             admitting, parts.retry, clock=parts.clock, random=parts.random, queue=self.queue is not None
@@ -269,6 +307,8 @@ class Engine:
         return any(
             lane.lane == key.lane
             and lane.ready > 0
+            and not lane.gate.paused
+            and lane.gate.parked is None
             and lane.last_heartbeat_at is not None
             and lane.last_heartbeat_at >= since
             for lane in await self.queue.lanes()
@@ -290,8 +330,31 @@ class Engine:
         while True:
             await self._circuits_changed.wait()
             self._circuits_changed.clear()
-            for stats in await queue.lanes():
-                await self.mirror_lane(queue, stats.lane)
+            try:
+                for stats in await queue.lanes():
+                    await self.mirror_lane(queue, stats.lane)
+                    await self._unpark_mended(queue, stats)
+            except Exception as error:
+                # Backends are foreign code; a mirror that dies would leave gates as they were.
+                logger.warning("The circuits could not be mirrored (%s); trying again", type(error).__name__)
+                self._circuits_changed.set()
+                await self.parts.clock.sleep(MIRROR_PAUSE)
+
+    async def _unpark_mended(self, queue: QueueBackend, stats: LaneStats) -> None:
+        """Let a lane go on whose account has just been shown to work again."""
+        account = self.account_of(stats.lane)
+        if account in self._mended and stats.gate.parked is not None:
+            await queue.resume(stats.lane)
+
+    def account_of(self, lane: Lane) -> tuple[str, str]:
+        """Whose key a lane's calls use here; empty when its provider is not configured here."""
+        provider = self.providers.get(lane.provider)
+        return (provider.endpoint, provider.key_id) if provider is not None else ("", "")
+
+    def on_mended(self, account: tuple[str, str]) -> None:
+        """Take note that an account works again, and let its lanes go on."""
+        self._mended.add(account)
+        self._circuits_changed.set()
 
     async def mirror_lane(self, queue: QueueBackend, lane: Lane) -> None:
         """Copy the state of a lane's circuits into its gate."""
@@ -299,8 +362,8 @@ class Engine:
         if key is None:
             return
         snapshot = self.parts.breaker.snapshot(key)
-        waits = snapshot.state is CircuitState.OPEN and snapshot.retry_in > 0.0
-        not_before = self.parts.clock.now() + timedelta(seconds=snapshot.retry_in) if waits else None
+        opened = snapshot.state is CircuitState.OPEN
+        not_before = self.parts.clock.now() + timedelta(seconds=snapshot.retry_in) if opened else None
         await queue.set_gate(lane, circuit=snapshot.state.value, not_before=not_before)
 
 

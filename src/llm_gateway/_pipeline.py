@@ -57,6 +57,7 @@ class Call:
         deadline: Monotonic second at which the caller's timeout ends.
         live: Whether a caller waits; False in a worker, and once a ticket has adopted the call.
         attempts: Every try so far.
+        earlier: Tries of the same question before this call: answers that were not valid.
         sending: Whether a try is with the provider right now.
         permit: A permit a worker took before it claimed the job.
         decision: What the admission table said when the call ended in an error.
@@ -70,6 +71,7 @@ class Call:
     deadline: float
     live: bool = True
     attempts: list[Attempt] = field(default_factory=list[Attempt])
+    earlier: tuple[Attempt, ...] = ()
     sending: bool = False
     permit: Permit | None = None
     decision: LiveDecision = UNDECIDED
@@ -78,6 +80,11 @@ class Call:
     def account(self) -> tuple[str, str]:
         """Whose key is used where."""
         return self.prepared.endpoint, self.prepared.key_id
+
+    @property
+    def history(self) -> tuple[Attempt, ...]:
+        """Every try of the question, oldest first."""
+        return (*self.earlier, *self.attempts)
 
     def info(self, fault: Fault) -> ErrorInfo:
         """Describe the call for an error."""
@@ -92,6 +99,8 @@ class Call:
 
     def blame(self, fault: Fault) -> None:
         """Mark the latest try, which brought an answer, as unusable."""
+        if not self.attempts:  # a development replay was never tried
+            return
         latest = self.attempts[-1]
         self.attempts[-1] = replace(latest, fault=fault, possibly_billed=possibly_billed(fault, latest.sent))
 
@@ -129,21 +138,22 @@ class Sending:
             reply = await call.provider.send(call.prepared, timeout=allowed)
         except LLMGatewayError as error:
             failure = self._told_apart(call, error, cut_short=allowed < self._attempt_timeout)
-            self._record(call, started, failure.fault or Fault.UNKNOWN, failure.info)
-            raise failure from None
-        except asyncio.CancelledError:
-            self._record(call, started, Fault.CANCELLED, ErrorInfo(sent=Sent.PARTIAL))
-            raise
+        except asyncio.CancelledError as error:
+            if _was_cancelled():
+                self._record(call, started, Fault.CANCELLED, ErrorInfo(sent=Sent.PARTIAL))
+                raise
+            failure = _broken_adapter(call, error)
         except Exception as error:
-            # An adapter broke its contract; the cause could quote the prompt.
-            message = f"The adapter of {call.prepared.provider} raised {type(error).__name__}."
-            failure = ProviderError(message, info=replace(call.info(Fault.UNKNOWN), sent=Sent.PARTIAL))
-            self._record(call, started, Fault.UNKNOWN, failure.info)
-            raise failure from None
+            failure = _broken_adapter(call, error)
+        else:
+            answered = ErrorInfo(sent=Sent.YES, provider_request_id=reply.provider_request_id)
+            self._record(call, started, None, answered)
+            return Answer(reply)
         finally:
             call.sending = False
-        self._record(call, started, None, ErrorInfo(sent=Sent.YES, provider_request_id=reply.provider_request_id))
-        return Answer(reply)
+        self._record(call, started, failure.fault or Fault.UNKNOWN, failure.info)
+        # Raised out here, so that no context hangs on it: what an adapter raised could quote the prompt.
+        raise failure
 
     def _told_apart(self, call: Call, error: LLMGatewayError, *, cut_short: bool) -> LLMGatewayError:
         # A provider that was not given its usual time is not to blame for a timeout.
@@ -174,6 +184,17 @@ class Sending:
                 seconds=(ended - started).total_seconds(),
             )
         )
+
+
+def _broken_adapter(call: Call, error: BaseException) -> ProviderError:
+    message = f"The adapter of {call.prepared.provider} raised {type(error).__name__}."
+    return ProviderError(message, info=replace(call.info(Fault.UNKNOWN), sent=Sent.PARTIAL))
+
+
+def _was_cancelled() -> bool:
+    """Whether somebody cancelled this task, rather than an adapter raising as if."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class SeenIds:
@@ -263,6 +284,7 @@ class Admitting:
         clock: Clock,
         observer: Observer,
         yields: Callable[[CircuitKey], Awaitable[bool]],
+        mended: Callable[[tuple[str, str]], None],
     ) -> None:
         self._inner = inner
         self._breaker = breaker
@@ -271,6 +293,7 @@ class Admitting:
         self._clock = clock
         self._observer = observer
         self._yields = yields
+        self._mended = mended
 
     async def __call__(self, call: Call, timeout: float) -> Answer:
         """Pass *call* on if it may go."""
@@ -286,6 +309,7 @@ class Admitting:
         self._breaker.success(permit)
         if self._latches.open(call.account):
             logger.warning("The account %s at %s works again", *reversed(call.account))
+            self._mended(call.account)
         return answer
 
     async def _admitted(self, call: Call) -> Permit:
@@ -359,7 +383,8 @@ class Admitting:
 
 def latched(call: Call, error: LLMGatewayError, canary_in: float) -> LLMGatewayError:
     """Make the error for a call of a latched account from the one that latched it."""
-    info = replace(error.info, fault=Fault.LATCHED, model=call.prepared.model, attempts=())
+    # Whose call it was that latched the account is nobody else's business.
+    info = replace(call.info(Fault.LATCHED), status=error.info.status, code=error.info.code)
     message = f"{error.message} It was not asked again: the account is latched until a trial call succeeds."
     step = f"{error.next_step} The next call after retry_after is the trial; a new client starts unlatched."
     return type(error)(message, retry_after=canary_in, next_step=step, info=info)

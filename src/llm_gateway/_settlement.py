@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from llm_gateway._core.admission import ADMISSION, WorkerAction, decide_worker
@@ -12,6 +13,7 @@ from llm_gateway._core.jobs import (
     Complete,
     Disposition,
     Fail,
+    FinishReply,
     JobError,
     JobView,
     Lease,
@@ -37,6 +39,7 @@ __all__ = ["Settlement", "job_error", "stop"]
 
 T = TypeVar("T")
 logger: Final = logging.getLogger("llm_gateway")
+FINISH_PAUSES: Final = (0.2, 1.0, 3.0)
 
 
 class Settlement:
@@ -68,17 +71,28 @@ class Settlement:
 
     async def settle(self, lease: Lease, work: asyncio.Task[StoredResult], call: Call) -> None:
         """End *lease* as *work* ended."""
-        disposition = await self._disposition(lease.job, work, call)
         try:
-            reply = await self._queue.finish(lease, disposition)
-        except QueueError as error:
+            disposition = await self._disposition(lease.job, work, call)
+            reply = await self._finished(lease, disposition)
+        except Exception as error:
             # The lease lapses and the job is taken back by whoever sweeps next.
             logger.warning("Ticket %s could not be settled: %s", lease.job.ticket_id, type(error).__name__)
             return
         if not reply.accepted:
             self._observe_fenced(lease.job)
         elif isinstance(disposition, Complete):
-            await self._engine.keep_receipt(in_queue(work.result().receipt, lease.job))
+            latest = () if disposition.attempt is None else (disposition.attempt,)
+            done = replace(lease.job, history=(*lease.job.history, *latest))
+            await self._engine.keep_receipt(in_queue(work.result().receipt, done))
+
+    async def _finished(self, lease: Lease, disposition: Disposition) -> FinishReply:
+        """Finish, and ask again while the queue is out for a moment: a repeated finish changes nothing."""
+        for pause in FINISH_PAUSES:
+            try:
+                return await self._queue.finish(lease, disposition)
+            except QueueError:
+                await self._engine.parts.clock.sleep(pause)
+        return await self._queue.finish(lease, disposition)
 
     async def _renewed_until_lost(self, lease: Lease) -> None:
         seconds = self._engine.parts.worker.lease_seconds
@@ -87,7 +101,7 @@ class Settlement:
             try:
                 if not await self._queue.extend(lease, seconds):
                     return
-            except QueueError:
+            except Exception:
                 # It may be back before the lease ends; if not, the token tells.
                 logger.warning("The lease of ticket %s could not be renewed", lease.job.ticket_id)
 

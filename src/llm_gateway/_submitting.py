@@ -12,7 +12,7 @@ from llm_gateway._asking import Desk, with_key
 from llm_gateway._core.circuit import CircuitKey
 from llm_gateway._core.given import require_request
 from llm_gateway._core.health import Health, LaneHealth
-from llm_gateway._core.jobs import Enqueued, ErasureReport, Lane, LaneGate, LaneStats, NewJob
+from llm_gateway._core.jobs import Enqueued, ErasureReport, JobView, Lane, LaneGate, LaneStats, NewJob
 from llm_gateway._core.outcomes import Completed, Pending, TicketEvent, TicketStatus, WaitReason
 from llm_gateway._core.requests import LLMRequest, Priority
 from llm_gateway._core.schema import OutputSchema, OutputType
@@ -69,14 +69,22 @@ class Submitting:
     async def status(self, tenant: str, ticket_id: str) -> TicketStatus:
         """Tell where a ticket stands."""
         desk = self._required()
-        return desk.tickets.status(await desk.queue.get(tenant, ticket_id))
+        return desk.tickets.status(await self._current(desk, tenant, ticket_id))
+
+    async def _current(self, desk: Desk, tenant: str, ticket_id: str) -> JobView:
+        """Return a job, expired if it should be: there may be no worker to do that."""
+        job = await desk.queue.get(tenant, ticket_id)
+        if job.state.terminal or job.expires_at > self._engine.parts.clock.now():
+            return job
+        await desk.queue.sweep()
+        return await desk.queue.get(tenant, ticket_id)
 
     async def result(
         self, tenant: str, ticket_id: str, output_type: OutputType[T], timeout: float
     ) -> Completed[T] | Pending:
         """Wait up to *timeout* seconds for the end of a ticket."""
         desk = self._required()
-        job = await desk.queue.get(tenant, ticket_id)
+        job = await self._current(desk, tenant, ticket_id)
         with anyio.move_on_after(timeout if math.isfinite(timeout) else None):
             while not job.state.terminal:
                 job = await desk.queue.wait(tenant, ticket_id, beyond=job.version)
@@ -155,6 +163,10 @@ class Submitting:
         self, desk: Desk, reply: Enqueued | LLMGatewayError, request: LLMRequest
     ) -> Pending | LLMGatewayError:
         if isinstance(reply, Enqueued):
+            try:
+                await desk.tickets.require_kept(reply)
+            except LLMGatewayError as error:
+                return error
             return await desk.tickets.pending(reply.job)
         if isinstance(reply, DurabilityUnknown):
             reply.request = request

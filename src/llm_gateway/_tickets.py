@@ -9,9 +9,11 @@ from datetime import timedelta
 from typing import Final, TypeVar
 from uuid import UUID, uuid5
 
+from pydantic_core import PydanticSerializationError
+
 from llm_gateway._core.circuit import CircuitState
 from llm_gateway._core.fingerprint import fingerprint
-from llm_gateway._core.jobs import AdoptedBy, Enqueued, JobEvent, JobView, Lane, NewJob
+from llm_gateway._core.jobs import AdoptedBy, Enqueued, JobEvent, JobView, Lane, LaneStats, NewJob
 from llm_gateway._core.lifecycle import TicketState
 from llm_gateway._core.outcomes import Completed, Pending, Ticket, TicketEvent, TicketStatus
 from llm_gateway._core.payloads import Echo, StoredJob, StoredResult, read_echo, read_result, write_echo
@@ -24,6 +26,7 @@ from llm_gateway._facts import Attempt
 from llm_gateway.errors import (
     DurabilityUnknown,
     ErrorInfo,
+    InvalidRequest,
     PayloadTooLarge,
     QueueError,
     TicketCancelled,
@@ -72,7 +75,7 @@ class Tickets:
         """
         key = request.idempotency_key or ""
         ticket_id = self._queue.mint(tenant, key)
-        written = StoredJob(request=request, schema=schema).write()
+        written = _written(request, schema)
         if len(written) > self._engine.parts.queue.max_payload_bytes:
             message = f"The stored request would be {len(written)} bytes."
             raise PayloadTooLarge(message)
@@ -107,16 +110,31 @@ class Tickets:
         except DurabilityUnknown as error:
             error.request = request
             raise
+        await self.require_kept(enqueued)
         await self.tell_of_outage(job.lane)
         return enqueued
+
+    async def require_kept(self, enqueued: Enqueued) -> None:
+        """Refuse a ticket that its key still names but that has been erased.
+
+        Raises:
+            TicketNotFound: nothing can be fetched under it any more.
+        """
+        if not enqueued.created:
+            await self._queue.get(enqueued.job.tenant, enqueued.job.ticket_id)
 
     async def tell_of_outage(self, lane: Lane) -> None:
         """Give a lane that may be new to the queue the state its circuits have here."""
         breaker_key = self._engine.key_of(lane)
         if breaker_key is None:
             return
-        if self._engine.parts.breaker.snapshot(breaker_key).state is not CircuitState.CLOSED:
+        if self._engine.parts.breaker.snapshot(breaker_key).state is CircuitState.CLOSED:
+            return
+        try:
             await self._engine.mirror_lane(self._queue, lane)
+        except QueueError as error:
+            # The request is stored by now, and whoever submitted it must be told so.
+            logger.warning("A circuit could not be mirrored (%s)", type(error).__name__)
 
     async def pending(self, job: JobView) -> Pending:
         """Give the ticket of a job."""
@@ -222,18 +240,33 @@ class Tickets:
         data = await self._codec.open(sealed, tenant=job.tenant, ticket_id=job.ticket_id, kind=RESULT)
         return read_result(data)
 
+    async def _lanes(self) -> list[LaneStats]:
+        try:
+            return await self._queue.lanes()
+        except QueueError:
+            # Only an estimate hangs on it.
+            return []
+
     async def _attended(self, lane: Lane) -> bool:
         """Whether a worker stands ready for the lane; warns once when none does."""
         if self.workers_here > 0:
             return True
         since = self._clock.now() - HEARTBEAT_FRESH
-        for stats in await self._queue.lanes():
+        for stats in await self._lanes():
             if stats.lane == lane and stats.last_heartbeat_at is not None and stats.last_heartbeat_at >= since:
                 return True
         if not self._warned:
             self._warned = True
             logger.warning("No worker has shown up for %s: start one with client.worker()", lane)
         return False
+
+
+def _written(request: LLMRequest, schema: OutputSchema) -> bytes:
+    try:
+        return StoredJob(request=request, schema=schema).write()
+    except PydanticSerializationError:
+        message = "The request holds something that cannot be written as JSON."
+    raise InvalidRequest(message, next_step="Build it anew; a copy is not checked.")
 
 
 def in_queue(receipt: Receipt, job: JobView) -> Receipt:

@@ -122,6 +122,8 @@ class Worker:
         pause = min(seconds, self._options.sweep_seconds)
         # A job that ends can free a probe slot without any change of state.
         await self._first_of(_done(ready), self._clock.sleep(pause), self._freed.wait(), self._stopping.wait())
+        if ready.done() and not ready.cancelled():
+            ready.result()  # what a queue raises here must lead to a pause, not to the next look at once
 
     async def _look_round(self) -> Round:
         lanes = await self._queue.lanes()
@@ -144,14 +146,19 @@ class Worker:
         if stats.ready == 0:
             return Round(0, math.inf)
         delay = self._engine.parts.limiter.delay(key)
-        if delay > 0.0:
-            return Round(0, delay)
-        return await self._claim(key, min(free, stats.ready))
+        return Round(0, delay) if delay > 0.0 else await self._claim(key, min(free, stats.ready, self._allowed(key)))
+
+    def _allowed(self, key: CircuitKey) -> int:
+        """How many jobs the account takes: of a latched one a canary at most, for those beside it would be parked."""
+        account, latches = self._engine.account_of(key.lane), self._engine.latches
+        if not latches.latched(account):
+            return self._options.concurrency
+        return int(latches.due(account, self._clock.monotonic()))
 
     async def _try_canary(self, key: CircuitKey) -> None:
         """Un-park a lane now and then: its first job shows whether the cause has been mended."""
         now = self._clock.monotonic()
-        account = (key.endpoint, self._engine.providers[key.lane.provider].key_id)
+        account = self._engine.account_of(key.lane)
         # A lane this worker never claimed from was parked by a process that is gone, perhaps with its cause.
         if now >= self._canaries.get(key.lane, -math.inf) and self._engine.latches.due(account, now):
             self._canaries[key.lane] = now + CANARY

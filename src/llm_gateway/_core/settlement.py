@@ -95,7 +95,8 @@ def remember(view: JobView, attempt: Attempt | None) -> JobView:
 
 def allowance(gate: LaneGate, count: int, in_flight: int, now: datetime) -> int:
     """Tell how many of *count* jobs a lane's gate lets through. Half-open blocks nothing: the breaker has permits."""
-    shut = gate.paused or gate.parked is not None or gate.circuit == "open"
+    # A circuit that opened for a time does not shut the gate for ever: who opened it may be gone.
+    shut = gate.paused or gate.parked is not None or (gate.circuit == "open" and gate.not_before is None)
     if shut or (gate.not_before is not None and gate.not_before > now):
         return 0
     if gate.max_in_flight is None:
