@@ -1,7 +1,8 @@
 """How much memory many calls leave behind.
 
 Run as ``python bench/growth.py URL CALLS``: makes that many calls to fill what is bounded (the response ids that are
-remembered, the pool), then as many again, and prints the resident set in MiB before, between and after.
+remembered, the pool), then as many again, and prints the resident set in MiB and the number of objects that Python
+tracks, each before, between and after.
 """
 
 from __future__ import annotations
@@ -48,11 +49,12 @@ async def main(url: str, calls: int) -> None:
     """Measure and print."""
     async with opened(url) as ask:
         await made(ask, 2 * CONCURRENCY)
-        sizes = [resident()]
+        sizes, objects = [resident()], [len(gc.get_objects())]
         for _ in range(2):
             await made(ask, calls)
             sizes.append(resident())
-    print(json.dumps(sizes))
+            objects.append(len(gc.get_objects()))
+    print(json.dumps([sizes, objects]))
 
 
 if __name__ == "__main__":

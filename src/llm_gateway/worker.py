@@ -13,8 +13,9 @@ from typing import Final
 
 from llm_gateway._background import Background
 from llm_gateway._core.circuit import CircuitKey, Permit, Rejection
-from llm_gateway._core.jobs import Disposition, Fail, Lane, LaneStats, Lease
+from llm_gateway._core.jobs import Disposition, Fail, Lane, LaneStats, Lease, Release
 from llm_gateway._core.latch import CANARY
+from llm_gateway._core.outcomes import WaitReason
 from llm_gateway._core.payloads import read_job
 from llm_gateway._engine import Engine
 from llm_gateway._settlement import Settlement, job_error, stop
@@ -57,6 +58,7 @@ class Worker:
         self._freed = asyncio.Event()
         self._turn = 0
         self._canaries: dict[Lane, float] = {}
+        self._unanswered: dict[Lane, str] = {}
         self._served: dict[Lane, float] = {}
         self.name = f"worker-{token_hex(6)}"
 
@@ -170,13 +172,7 @@ class Worker:
         leases: list[Lease] = []
         try:
             if permits:
-                leases = await self._queue.claim(
-                    key.lane,
-                    len(permits),
-                    worker=self.name,
-                    lease_seconds=self._options.lease_seconds,
-                    claim_id=token_hex(12),
-                )
+                leases = await self._claimed(key.lane, len(permits))
         finally:
             for permit in permits[len(leases) :]:
                 breaker.ignore(permit)
@@ -186,6 +182,17 @@ class Worker:
             task = self._running.start(self._work(lease, permit), f"job {lease.job.ticket_id}")
             task.add_done_callback(lambda _: self._freed.set())
         return Round(len(leases), rejection.retry_in if rejection is not None else math.inf)
+
+    async def _claimed(self, lane: Lane, count: int) -> list[Lease]:
+        """Claim jobs; a claim whose reply was lost is asked again under its own id, so that its jobs come to light."""
+        claim_id = self._unanswered.setdefault(lane, token_hex(12))
+        leases = await self._queue.claim(
+            lane, count, worker=self.name, lease_seconds=self._options.lease_seconds, claim_id=claim_id
+        )
+        del self._unanswered[lane]
+        for surplus in leases[count:]:
+            await self._queue.finish(surplus, Release(reason=WaitReason.LOCAL_BUSY))
+        return leases[:count]
 
     def _permits(self, key: CircuitKey, count: int) -> tuple[list[Permit], Rejection | None]:
         permits: list[Permit] = []

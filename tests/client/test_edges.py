@@ -11,7 +11,7 @@ import pytest
 from tests.client.desk import Desk, outage
 
 from llm_gateway import Completed, LLMClient, LLMRequest, Pending
-from llm_gateway._core.jobs import Disposition, FinishReply, LaneStats, Lease
+from llm_gateway._core.jobs import Disposition, FinishReply, Lane, LaneStats, Lease
 from llm_gateway._core.schema import TEXT
 from llm_gateway._facts import Fault, Masked
 from llm_gateway.caches.dev import DevCache
@@ -32,7 +32,7 @@ from llm_gateway.queues.memory import MemoryQueue
 class Flickering(MemoryQueue):
     """A queue that is out for the first calls of what is named in ``out``."""
 
-    def __init__(self, desk: Desk, **out: int) -> None:
+    def __init__(self, desk: Desk, out: dict[str, int]) -> None:
         super().__init__(clock=desk.clock)
         self._out = out
 
@@ -49,6 +49,11 @@ class Flickering(MemoryQueue):
     async def lanes(self) -> list[LaneStats]:
         self._flicker("lanes")
         return await super().lanes()
+
+    async def claim(self, lane: Lane, count: int, *, worker: str, lease_seconds: float, claim_id: str) -> list[Lease]:
+        leases = await super().claim(lane, count, worker=worker, lease_seconds=lease_seconds, claim_id=claim_id)
+        self._flicker("claim reply")
+        return leases
 
     async def finish(self, lease: Lease, disposition: Disposition) -> FinishReply:
         self._flicker("finish")
@@ -144,22 +149,33 @@ async def test_key_of_erased_ticket(client: LLMClient, question: LLMRequest) -> 
 
 async def test_stored_is_told(desk: Desk, question: LLMRequest) -> None:
     """A request that is stored has its ticket, even when the queue cannot say more about it just then."""
-    async with LLMClient([desk.provider], Flickering(desk, lanes=1), desk.parts) as client:
+    async with LLMClient([desk.provider], Flickering(desk, {"lanes": 1}), desk.parts) as client:
         assert isinstance(await client.submit(question), Pending)
 
 
 async def test_finish_is_repeated(desk: Desk, question: LLMRequest) -> None:
     """A queue that is out when an answer arrives gets it a moment later; it is not asked for again."""
-    async with LLMClient([desk.provider], Flickering(desk, finish=2), desk.parts) as client:
+    async with LLMClient([desk.provider], Flickering(desk, {"finish": 2}), desk.parts) as client:
         pending = await client.submit(question)
         async with client.worker():
             assert await ended(desk, client, [pending.ticket.id]) == ["completed"]
     assert len(desk.provider.calls) == 1
 
 
+async def test_lost_claim_reply(desk: Desk, question: LLMRequest) -> None:
+    """A claim whose reply is lost is asked again, and its jobs are worked on before their leases lapse."""
+    async with LLMClient([desk.provider], Flickering(desk, {"claim reply": 2}), desk.parts) as client:
+        outcomes = await client.submit_many([question] * 3)
+        tickets = [outcome.ticket.id for outcome in outcomes if isinstance(outcome, Pending)]
+        async with client.worker(concurrency=2):
+            await desk.clock.run_for(10.0)
+            states = [(await client.status(ticket)).state.value for ticket in tickets]
+    assert (states, len(desk.provider.calls)) == (["completed"] * 3, 3)
+
+
 async def test_start_is_repeated(desk: Desk, question: LLMRequest) -> None:
     """A client whose queue could not be opened opens it at the next try."""
-    client = LLMClient([desk.provider], Flickering(desk, start=1), desk.parts)
+    client = LLMClient([desk.provider], Flickering(desk, {"start": 1}), desk.parts)
     with pytest.raises(QueueUnavailable):
         await client.__aenter__()
     async with client:

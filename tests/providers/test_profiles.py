@@ -58,6 +58,7 @@ def test_what_a_model_does_not_take(
         ("gpt-4o-2024-08-06", "gpt-4o-2024-08-06"),
         ("gpt-4-0613", "gpt-4"),
         ("claude-haiku-4-5-20251001", "claude-haiku-4-5"),
+        ("claude-sonnet-4-20250514", "claude-sonnet-4-0"),
         ("claude-3-5-sonnet-20241022", "claude-3-5-sonnet-latest"),
     ],
 )
