@@ -1,0 +1,101 @@
+"""What an operator needs, in the file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llm_gateway._core.intake import dead_letter, successor
+from llm_gateway._core.jobs import JobView, Lane, QueueStats
+from llm_gateway._core.lifecycle import Trigger
+from llm_gateway.protocols import QueueAdmin
+from llm_gateway.queues._ulid import ulid
+from llm_gateway.queues.sqlite.desk import OnFile
+from llm_gateway.queues.sqlite.ledger import Ledger
+from llm_gateway.queues.sqlite.rows import Record, blob
+from llm_gateway.queues.sqlite.schema import one
+from llm_gateway.queues.sqlite.store import AT_ONCE, store, totals
+
+__all__ = ["FileAdmin"]
+
+
+class FileAdmin(OnFile, QueueAdmin):
+    """Looking, pausing, resuming, requeueing."""
+
+    async def stats(self) -> QueueStats:
+        """Counts, each kept up to date: nothing is scanned but the list of lanes."""
+        return await self._write(counted)
+
+    async def list_jobs(self, *, tenant: str | None = None, limit: int = 100) -> list[JobView]:
+        """Return the newest jobs, newest first, but for those whose rows are damaged."""
+        everybodys = "WHERE j.buried = 0 ORDER BY j.id DESC LIMIT ?"
+        tenants = "WHERE j.buried = 0 AND j.tenant = ? ORDER BY j.id DESC LIMIT ?"
+        if tenant is None:
+            return await self._read(lambda ledger: views(ledger.readable(everybodys, limit)))
+        return await self._read(lambda ledger: views(ledger.readable(tenants, tenant, limit)))
+
+    async def pause(self, lane: Lane) -> None:
+        """Stop claims of a lane."""
+
+        def stop(ledger: Ledger) -> None:
+            ledger.db.execute("UPDATE lanes SET paused = 1 WHERE id = ?", (ledger.lanes.id_of(lane),))
+
+        await self._write(stop)
+
+    async def resume(self, lane: Lane) -> None:
+        """Undo `pause`, and un-park the lane, its groups and its jobs."""
+
+        def let_go(ledger: Ledger) -> None:
+            lane_id = ledger.lanes.id_of(lane)
+            ledger.db.execute("UPDATE lanes SET paused = 0, parked_why = NULL WHERE id = ?", (lane_id,))
+            ledger.db.execute("DELETE FROM parked_groups WHERE lane = ?", (lane_id,))
+            ledger.nudge()
+
+        def unpark(ledger: Ledger) -> int:
+            parked = "WHERE j.place = 'parked' AND j.lane = ? ORDER BY j.id LIMIT ?"
+            records = ledger.mended(parked, ledger.lanes.id_of(lane), AT_ONCE)
+            for record in records:
+                ledger.apply(record, Trigger.RESUMED, replace(record.view, reason=Trigger.RESUMED))
+            return len(records)
+
+        await self._write(let_go)
+        while await self._write(unpark):
+            continue
+
+    async def requeue(self, tenant: str, ticket_id: str) -> JobView:
+        """Make a new ticket from a dead letter, with ``requeued_from`` set. Asked again, it returns that ticket.
+
+        The time to live starts anew.
+
+        Raises:
+            TicketNotFound: unknown, gone, or another tenant's.
+            QueueError: it is no dead letter.
+            QueueFull: at the depth or byte limit.
+        """
+
+        def revive(ledger: Ledger) -> JobView:
+            record, now = ledger.at_hand(tenant, ticket_id), ledger.clock.now()
+            found = one(ledger.db, "SELECT payload FROM contents WHERE id = ?", record.id)
+            payload = dead_letter(record.view, None if found is None or found[0] is None else blob(found[0]))
+            return store(ledger, successor(record.view, payload, ulid(now), now), None).job
+
+        return await self._write(revive)
+
+
+def counted(ledger: Ledger) -> QueueStats:
+    """Return the counts."""
+    lanes = tuple(ledger.lanes.stats(ledger.clock.now()))
+    depth, size, outbox = totals(ledger)
+    return QueueStats(
+        depth=depth,
+        bytes=size,
+        outbox=outbox,
+        max_depth=ledger.options.max_depth,
+        max_bytes=ledger.options.max_bytes,
+        oldest_created_at=min((at for lane in lanes if (at := lane.oldest_created_at) is not None), default=None),
+        lanes=lanes,
+    )
+
+
+def views(records: list[Record]) -> list[JobView]:
+    """Return what the queue shows of jobs."""
+    return [record.view for record in records]
