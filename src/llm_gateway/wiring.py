@@ -82,7 +82,7 @@ def _problems(settings: Settings) -> list[str]:
 def _next_step() -> str:
     return (
         "Set what is missing: a provider's key, and LLM_GATEWAY_QUEUE=none, which makes an outage a typed error "
-        "instead of a ticket (this release has no durable queue yet); unset what is refused. "
+        "instead of a ticket (a SqliteQueue can be put in by hand); unset what is refused. "
         "To try things out, set ENVIRONMENT=development."
     )
 
