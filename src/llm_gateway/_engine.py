@@ -19,6 +19,7 @@ from llm_gateway._core.fingerprint import cache_key
 from llm_gateway._core.jobs import Lane, LaneStats
 from llm_gateway._core.latch import Latches
 from llm_gateway._core.observations import Observation, ObservationKind
+from llm_gateway._core.outcomes import WaitReason
 from llm_gateway._core.payloads import StoredResult, read_result, write_echo
 from llm_gateway._core.receipts import receipt_of
 from llm_gateway._core.requests import LLMRequest
@@ -100,8 +101,10 @@ class Engine:
         # Closing that was cancelled is taken up again by the next call.
         if self._ended:
             return
+        until = asyncio.get_running_loop().time() + self.parts.worker.drain_timeout
         await self._all_answered()
-        await self.adopted.settled(self.parts.worker.drain_timeout)
+        # Adopted calls are among those: they get what is left of the one drain timeout.
+        await self.adopted.settled(max(until - asyncio.get_running_loop().time(), 0.0))
         await self.adopted.aclose()
         await self.settlements.settled(SETTLING_SECONDS)
         await self.settlements.aclose()
@@ -330,20 +333,24 @@ class Engine:
         while True:
             await self._circuits_changed.wait()
             self._circuits_changed.clear()
+            # Taken out: an account that breaks again must not be un-parked for having been mended once.
+            mended, self._mended = self._mended, set()
             try:
                 for stats in await queue.lanes():
                     await self.mirror_lane(queue, stats.lane)
-                    await self._unpark_mended(queue, stats)
+                    if self.account_of(stats.lane) in mended:
+                        await self._unpark(queue, stats)
             except Exception as error:
                 # Backends are foreign code; a mirror that dies would leave gates as they were.
                 logger.warning("The circuits could not be mirrored (%s); trying again", type(error).__name__)
+                self._mended |= mended
                 self._circuits_changed.set()
                 await self.parts.clock.sleep(MIRROR_PAUSE)
 
-    async def _unpark_mended(self, queue: QueueBackend, stats: LaneStats) -> None:
-        """Let a lane go on whose account has just been shown to work again."""
-        account = self.account_of(stats.lane)
-        if account in self._mended and stats.gate.parked is not None:
+    async def _unpark(self, queue: QueueBackend, stats: LaneStats) -> None:
+        """Let a lane go on that waits for its account; one that an operator paused stays so."""
+        latched = self.latches.latched(self.account_of(stats.lane))
+        if stats.gate.parked == WaitReason.NEEDS_OPERATOR and not stats.gate.paused and not latched:
             await queue.resume(stats.lane)
 
     def account_of(self, lane: Lane) -> tuple[str, str]:

@@ -115,6 +115,10 @@ class Settlement:
                 return await self._completion(job, work.result(), call)
         except LLMGatewayError as refusal:
             error = refusal
+        except Exception as foreign:
+            # A codec that cannot seal will not seal the next answer either; asking again would only cost again.
+            message = f"The answer could not be stored: the codec raised {type(foreign).__name__}."
+            return Fail(error=JobError(type=QueueError.__name__, message=message), attempt=latest)
         if not isinstance(error, LLMGatewayError):
             message = f"The attempt ended with {type(error).__name__}."
             error = ProviderError(message, info=ErrorInfo(fault=Fault.UNKNOWN))

@@ -145,10 +145,12 @@ class Worker:
         if stats.gate.parked is not None:
             await self._try_canary(key)
             return Round(0, math.inf)
-        if stats.ready == 0:
+        # Jobs of a claim whose reply was lost count as taken: they come to light only by asking again.
+        ready = max(stats.ready, int(stats.lane in self._unanswered))
+        if ready == 0:
             return Round(0, math.inf)
         delay = self._engine.parts.limiter.delay(key)
-        return Round(0, delay) if delay > 0.0 else await self._claim(key, min(free, stats.ready, self._allowed(key)))
+        return Round(0, delay) if delay > 0.0 else await self._claim(key, min(free, ready, self._allowed(key)))
 
     def _allowed(self, key: CircuitKey) -> int:
         """How many jobs the account takes: of a latched one a canary at most, for those beside it would be parked."""

@@ -15,9 +15,11 @@ from llm_gateway._core.jobs import Disposition, FinishReply, Lane, LaneStats, Le
 from llm_gateway._core.schema import TEXT
 from llm_gateway._facts import Fault, Masked
 from llm_gateway.caches.dev import DevCache
+from llm_gateway.codecs.plain import PlainCodec
 from llm_gateway.errors import (
     ErrorInfo,
     InvalidOutput,
+    InvalidRequest,
     ModelMismatch,
     PayloadTooLarge,
     ProviderUnavailable,
@@ -162,15 +164,16 @@ async def test_finish_is_repeated(desk: Desk, question: LLMRequest) -> None:
     assert len(desk.provider.calls) == 1
 
 
-async def test_lost_claim_reply(desk: Desk, question: LLMRequest) -> None:
+@pytest.mark.parametrize("count", [1, 3])
+async def test_lost_claim_reply(desk: Desk, question: LLMRequest, count: int) -> None:
     """A claim whose reply is lost is asked again, and its jobs are worked on before their leases lapse."""
     async with LLMClient([desk.provider], Flickering(desk, {"claim reply": 2}), desk.parts) as client:
-        outcomes = await client.submit_many([question] * 3)
+        outcomes = await client.submit_many([question] * count)
         tickets = [outcome.ticket.id for outcome in outcomes if isinstance(outcome, Pending)]
         async with client.worker(concurrency=2):
             await desk.clock.run_for(10.0)
             states = [(await client.status(ticket)).state.value for ticket in tickets]
-    assert (states, len(desk.provider.calls)) == (["completed"] * 3, 3)
+    assert (states, len(desk.provider.calls)) == (["completed"] * count, count)
 
 
 async def test_start_is_repeated(desk: Desk, question: LLMRequest) -> None:
@@ -265,3 +268,58 @@ async def test_closing_lets_calls_end(desk: Desk, question: LLMRequest) -> None:
     asyncio.get_running_loop().call_soon(desk.provider.release)
     assert isinstance(await asked, Completed)
     await closing
+
+
+async def test_mended_once_is_not_mended_for_ever(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """An account that breaks again keeps its jobs parked, whatever the circuits do meanwhile."""
+    broke = QuotaExhausted("No money.", info=ErrorInfo(fault=Fault.QUOTA))
+    desk.provider.script(broke)
+    with pytest.raises(QuotaExhausted):
+        await client.complete(question)
+    desk.clock.advance(901.0)
+    await client.complete(question)
+    await desk.clock.run_for(0.0)
+    desk.provider.script(broke)
+    pending = await client.submit(question)
+    async with client.worker():
+        await desk.clock.run_for(5.0)
+        calls = len(desk.provider.calls)
+        lane = (await desk.queue.lanes())[0].lane
+        desk.breaker.force_open(lane)
+        desk.breaker.reset(lane)
+        await desk.clock.run_for(60.0)
+    assert ((await client.status(pending.ticket.id)).ticket.reason, len(desk.provider.calls)) == (
+        "needs_operator",
+        calls,
+    )
+
+
+class Unsealing(PlainCodec):
+    """Seals requests and breaks on answers."""
+
+    async def seal(self, data: bytes, *, tenant: str, ticket_id: str, kind: str) -> bytes:
+        """Raise what no codec should."""
+        if kind == "result":
+            raise ZeroDivisionError
+        return data
+
+
+async def test_answer_that_cannot_be_sealed(desk: Desk, question: LLMRequest) -> None:
+    """A codec that breaks on an answer fails the ticket after one paid call, and says why."""
+    async with LLMClient([desk.provider], desk.queue, replace(desk.parts, codec=Unsealing())) as client:
+        pending = await client.submit(question)
+        async with client.worker():
+            await desk.clock.run_for(120.0)
+        status = await client.status(pending.ticket.id)
+    assert (status.status, len(desk.provider.calls)) == ("failed", 1)
+    assert status.error is not None
+    assert "ZeroDivisionError" in status.error.message
+
+
+@pytest.mark.parametrize("ask", ["complete", "submit"])
+async def test_metadata_changed_behind_its_back(desk: Desk, client: LLMClient, question: LLMRequest, ask: str) -> None:
+    """Metadata that became unwritable after the request was checked is a typed error before anything is spent."""
+    broken = question.model_copy(update={"metadata": {"x": object()}})
+    with pytest.raises(InvalidRequest):
+        await (client.complete(broken) if ask == "complete" else client.submit(broken))
+    assert (desk.provider.calls, (await client.health()).depth) == ([], 0)

@@ -13,7 +13,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from llm_gateway._core.requests import LLMRequest
 from llm_gateway._core.responses import Receipt
 from llm_gateway._core.schema import OutputSchema
-from llm_gateway.errors import LLMGatewayError, QueueError
+from llm_gateway.errors import InvalidRequest, LLMGatewayError, QueueError
 
 __all__ = ["Echo", "StoredJob", "StoredResult", "read_echo", "read_job", "read_result", "write_echo"]
 
@@ -74,13 +74,21 @@ def read_result(data: bytes) -> StoredResult:
 
 
 def write_echo(request: LLMRequest) -> bytes:
-    """Write what a request wants echoed."""
+    """Write what a request wants echoed.
+
+    Raises:
+        InvalidRequest: its metadata were changed behind its back and cannot be written.
+    """
     echo = {
         "correlation_id": request.correlation_id,
         "callback_topic": request.callback_topic,
         "metadata": request.metadata,
     }
-    return json.dumps({name: value for name, value in echo.items() if value}).encode()
+    try:
+        return json.dumps({name: value for name, value in echo.items() if value}).encode()
+    except (TypeError, ValueError):
+        message = "The metadata holds something that cannot be written as JSON."
+    raise InvalidRequest(message, next_step="Build the request anew; a copy is not checked.")
 
 
 def read_echo(data: bytes) -> Echo:
