@@ -21,6 +21,7 @@ from llm_gateway.errors import (
     InvalidOutput,
     InvalidRequest,
     ModelMismatch,
+    ModelNotFound,
     PayloadTooLarge,
     ProviderUnavailable,
     QueueUnavailable,
@@ -271,27 +272,26 @@ async def test_closing_lets_calls_end(desk: Desk, question: LLMRequest) -> None:
 
 
 async def test_mended_once_is_not_mended_for_ever(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
-    """An account that breaks again keeps its jobs parked, whatever the circuits do meanwhile."""
-    broke = QuotaExhausted("No money.", info=ErrorInfo(fault=Fault.QUOTA))
-    desk.provider.script(broke)
+    """A lane parked after its account was mended stays parked, whatever the circuits do meanwhile."""
+    desk.provider.script(QuotaExhausted("No money.", info=ErrorInfo(fault=Fault.QUOTA)))
     with pytest.raises(QuotaExhausted):
         await client.complete(question)
     desk.clock.advance(901.0)
     await client.complete(question)
     await desk.clock.run_for(0.0)
-    desk.provider.script(broke)
+    desk.provider.script(ModelNotFound("Gone.", info=ErrorInfo(fault=Fault.MODEL_NOT_FOUND)))
     pending = await client.submit(question)
     async with client.worker():
         await desk.clock.run_for(5.0)
         calls = len(desk.provider.calls)
-        lane = (await desk.queue.lanes())[0].lane
-        desk.breaker.force_open(lane)
-        desk.breaker.reset(lane)
-        await desk.clock.run_for(60.0)
-    assert ((await client.status(pending.ticket.id)).ticket.reason, len(desk.provider.calls)) == (
-        "needs_operator",
-        calls,
-    )
+        other = question.model_copy(update={"model": "m-2"})
+        desk.provider.script(*[outage()] * 3)
+        for _ in range(2):
+            await client.complete(other)
+        await desk.clock.run_for(1.0)
+    status = await client.status(pending.ticket.id)
+    asked = [call.model for call in desk.provider.calls[calls:]]
+    assert (status.ticket.reason, asked.count("m-1")) == ("needs_operator", 0)
 
 
 class Unsealing(PlainCodec):
