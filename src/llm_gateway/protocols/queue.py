@@ -1,0 +1,193 @@
+"""The contract of the durable queue, composed of what its users need of it.
+
+Waits in these protocols are unbounded: the caller bounds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from llm_gateway._core.jobs import (
+    AdoptedBy,
+    Disposition,
+    Enqueued,
+    EnqueueReply,
+    ErasureReport,
+    FinishReply,
+    JobEvent,
+    JobView,
+    Lane,
+    LaneStats,
+    Lease,
+    NewJob,
+    QueueStats,
+    Swept,
+)
+from llm_gateway.protocols.parts import Part
+
+__all__ = ["JobStore", "Outbox", "QueueAdmin", "QueueBackend", "Watch", "WorkSource"]
+
+
+class JobStore(Protocol):
+    """Tickets by id and by idempotency key.
+
+    Whoever names a ticket that is unknown, gone or another tenant's gets `TicketNotFound`, here and in every
+    other protocol of the queue.
+    """
+
+    def mint(self, tenant: str, idempotency_key: str) -> str:
+        """Make a new ticket id."""
+        ...
+
+    async def enqueue(self, job: NewJob, *, adopted_by: AdoptedBy | None = None) -> Enqueued:
+        """Store a job durably, or find the one that has its key.
+
+        Raises:
+            QueueFull: at the depth or byte limit; nothing is stored.
+            IdempotencyConflict: the key stands for other content.
+            QueueUnavailable: nothing was stored.
+            DurabilityUnknown: it may have been stored.
+        """
+        ...
+
+    async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[EnqueueReply]:
+        """Do the same for many, each on its own: one refusal does not touch the others."""
+        ...
+
+    async def find(self, tenant: str, idempotency_key: str) -> JobView | None:
+        """Return the job that has this key."""
+        ...
+
+    async def get(self, tenant: str, ticket_id: str) -> JobView:
+        """Return a job."""
+        ...
+
+    async def result(self, tenant: str, ticket_id: str) -> bytes | None:
+        """Return the stored result of a completed job."""
+        ...
+
+    async def cancel(self, tenant: str, ticket_id: str) -> JobView:
+        """Cancel a job that is not terminal; return it as it then is."""
+        ...
+
+    async def cancel_group(self, tenant: str, group: str) -> int:
+        """Cancel every job of a group that is not terminal; return how many."""
+        ...
+
+    async def erase(self, tenant: str, *, ticket_id: str | None = None, subject: str | None = None) -> ErasureReport:
+        """Cancel, then remove payload, result, echo and history of a ticket or of all of a subject's."""
+        ...
+
+
+class WorkSource(Protocol):
+    """What a worker needs."""
+
+    async def lanes(self) -> list[LaneStats]:
+        """Every lane that holds jobs, with its gate."""
+        ...
+
+    async def claim(self, lane: Lane, count: int, *, worker: str, lease_seconds: float, claim_id: str) -> list[Lease]:
+        """Take up to *count* jobs under lease, in fair order, as far as the lane's gate lets them through.
+
+        The same *claim_id* asked again returns the same jobs while their leases hold.
+        """
+        ...
+
+    async def extend(self, lease: Lease, lease_seconds: float) -> bool:
+        """Prolong a lease; False when the token is no longer the current one."""
+        ...
+
+    async def finish(self, lease: Lease, disposition: Disposition) -> FinishReply:
+        """End one attempt. State, counters, result and event change in one step."""
+        ...
+
+    async def sweep(self, limit: int = 100) -> Swept:
+        """Expire what has waited too long and take back what lost workers held."""
+        ...
+
+    async def heartbeat(self, worker: str, lanes: Sequence[Lane]) -> None:
+        """Show that a worker stands ready for these lanes."""
+        ...
+
+    async def set_gate(self, lane: Lane, *, circuit: str, not_before: datetime | None) -> None:
+        """Mirror the circuit of a lane."""
+        ...
+
+    async def pin(self, tenant: str, group: str, lane: Lane, served_model: str) -> str:
+        """Pin a group's served model if it has none, and return the one it has."""
+        ...
+
+    async def wait_ready(self) -> None:
+        """Return when jobs may have become claimable since the call began."""
+        ...
+
+
+class Outbox(Protocol):
+    """Events that still have to leave. Written only when the queue was started with ``outbox=True``."""
+
+    async def unrelayed(self, limit: int = 100) -> list[JobEvent]:
+        """Return the oldest events that nobody acknowledged."""
+        ...
+
+    async def relayed(self, cursor: str) -> None:
+        """Acknowledge all events up to this one."""
+        ...
+
+    async def wait_unrelayed(self) -> None:
+        """Return when there is an event to relay."""
+        ...
+
+
+class Watch(Protocol):
+    """Being told of changes."""
+
+    async def wait(self, tenant: str, ticket_id: str, *, beyond: int) -> JobView:
+        """Return the job once its version exceeds *beyond*."""
+        ...
+
+    async def events(self, tenant: str, *, group: str | None, after: str | None, limit: int = 100) -> list[JobEvent]:
+        """Wait for events after a cursor (from now on when ``None``); past a gap, the current states come first."""
+        ...
+
+
+class QueueAdmin(Protocol):
+    """What an operator needs."""
+
+    async def stats(self) -> QueueStats:
+        """Counts, each O(1)."""
+        ...
+
+    async def list_jobs(self, *, tenant: str | None = None, limit: int = 100) -> list[JobView]:
+        """Return the newest jobs."""
+        ...
+
+    async def pause(self, lane: Lane) -> None:
+        """Stop claims of a lane."""
+        ...
+
+    async def resume(self, lane: Lane) -> None:
+        """Undo `pause`, and un-park the lane and its jobs."""
+        ...
+
+    async def requeue(self, tenant: str, ticket_id: str) -> JobView:
+        """Make a new ticket from a dead letter, with ``requeued_from`` set; `QueueError` when it is none."""
+        ...
+
+
+class QueueBackend(Part, JobStore, WorkSource, Outbox, Watch, QueueAdmin, Protocol):
+    """The durable queue, composed of what its users need of it."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether an accepted job survives this process."""
+        ...
+
+    async def start(self, *, outbox: bool) -> None:
+        """Open what is needed. Idempotent."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what was opened. Stored jobs stay."""
+        ...
