@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Itera
 from dataclasses import dataclass
 from typing import TypeVar
 
-from llm_gateway._core.given import require_request
+from llm_gateway._core.given import require_request, require_whole
 from llm_gateway._core.outcomes import Completed, Item, Pending
 from llm_gateway._core.requests import LLMRequest
 from llm_gateway.errors import InvalidRequest, LLMGatewayError
@@ -25,7 +25,7 @@ class Plan:
     """What to ask, how often, how many at once, and whom to tell how far it is.
 
     Raises:
-        InvalidRequest: *samples* or *concurrency* is below 1.
+        InvalidRequest: *samples* or *concurrency* is no whole number above 0, or *progress* cannot be called.
     """
 
     requests: Iterable[LLMRequest]
@@ -34,8 +34,11 @@ class Plan:
     progress: Progress | None
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.concurrency < 1:
-            message = "map needs at least one sample and a concurrency of at least one."
+        require_whole(self.samples, "samples", at_least=1)
+        require_whole(self.concurrency, "concurrency", at_least=1)
+        # Found out after the first answer, it would cost that answer.
+        if self.progress is not None and not callable(self.progress):
+            message = f"progress is called with two numbers; {type(self.progress).__name__} cannot be."
             raise InvalidRequest(message)
 
     @property

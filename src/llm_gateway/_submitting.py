@@ -10,14 +10,14 @@ import anyio
 
 from llm_gateway._asking import Desk, with_key
 from llm_gateway._core.circuit import CircuitKey
-from llm_gateway._core.given import require_request
+from llm_gateway._core.given import require_name, require_request, require_ticket_id
 from llm_gateway._core.health import Health, LaneHealth
 from llm_gateway._core.jobs import Enqueued, ErasureReport, JobView, Lane, LaneGate, LaneStats, NewJob
 from llm_gateway._core.outcomes import Completed, Pending, TicketEvent, TicketStatus, WaitReason
 from llm_gateway._core.requests import LLMRequest, Priority
 from llm_gateway._core.schema import OutputSchema, OutputType
 from llm_gateway._engine import Engine
-from llm_gateway.errors import ConfigurationError, DurabilityUnknown, LLMGatewayError
+from llm_gateway.errors import ConfigurationError, DurabilityUnknown, InvalidRequest, LLMGatewayError
 
 __all__ = ["Submitting"]
 
@@ -100,8 +100,17 @@ class Submitting:
         return await self._required().queue.cancel_group(tenant, group)
 
     async def erase(self, tenant: str, *, ticket: str | None, subject: str | None) -> ErasureReport:
-        """Erase a ticket, or everything of a subject."""
-        return await self._required().queue.erase(tenant, ticket_id=ticket, subject=subject)
+        """Erase a ticket, or everything of a subject.
+
+        Raises:
+            InvalidRequest: neither or both were given, or no name.
+        """
+        if (ticket is None) == (subject is None):
+            message = "Erase either a ticket or a subject."
+            raise InvalidRequest(message)
+        named = None if ticket is None else require_ticket_id(ticket)
+        whose = None if subject is None else require_name(subject, "subject")
+        return await self._required().queue.erase(tenant, ticket_id=named, subject=whose)
 
     async def events(self, tenant: str, *, group: str | None, after: str | None) -> AsyncIterator[TicketEvent]:
         """Follow the status changes of a tenant's tickets."""

@@ -13,7 +13,15 @@ from typing import Final, Literal, Self, TypeVar, cast, overload
 from pydantic import TypeAdapter
 
 from llm_gateway._asking import Asking, Desk, Question
-from llm_gateway._core.given import require_request, require_ticket_id, seconds_of
+from llm_gateway._core.given import (
+    require_choice,
+    require_cursor,
+    require_name,
+    require_request,
+    require_ticket_id,
+    require_whole,
+    seconds_of,
+)
 from llm_gateway._core.health import Health
 from llm_gateway._core.jobs import ErasureReport
 from llm_gateway._core.outcomes import Completed, Item, Pending, TicketEvent, TicketStatus
@@ -25,7 +33,7 @@ from llm_gateway._process import environment_of_process
 from llm_gateway._settlement import Settlement
 from llm_gateway._submitting import Submitting
 from llm_gateway._tickets import Tickets
-from llm_gateway.errors import ConfigurationError, InvalidRequest, LLMGatewayError
+from llm_gateway.errors import ConfigurationError, LLMGatewayError
 from llm_gateway.parts import Parts
 from llm_gateway.protocols import Provider, QueueBackend
 from llm_gateway.relay import Relay
@@ -38,7 +46,7 @@ T = TypeVar("T")
 Duration = float | timedelta
 Output = type[T] | TypeAdapter[T]
 DEFAULT_TIMEOUT: Final = 120.0
-LONGEST_NAME: Final = 255
+WHEN_UNAVAILABLE: Final = ("queue", "raise")
 
 
 class LLMClient:
@@ -90,12 +98,12 @@ class LLMClient:
         return cls(wired.providers, wired.queue, wired.parts, on_event=on_event)
 
     def for_tenant(self, tenant: str) -> Self:
-        """Return a view of this client that sees and makes only *tenant*'s tickets; it lives as long as this one."""
-        if not 0 < len(tenant) <= LONGEST_NAME:
-            message = f"A tenant is named by 1 to {LONGEST_NAME} characters."
-            raise InvalidRequest(message)
+        """Return a view of this client that sees and makes only *tenant*'s tickets; it lives as long as this one.
+
+        A name that is no text of 1 to 255 characters is an `InvalidRequest`.
+        """
         scoped = copy.copy(self)
-        vars(scoped)["_tenant"] = tenant
+        vars(scoped)["_tenant"] = require_name(tenant, "tenant")
         return scoped
 
     async def __aenter__(self) -> Self:
@@ -193,8 +201,8 @@ class LLMClient:
             request=require_request(request),
             output_type=output,
             timeout=seconds_of(timeout),
-            queueing=when_unavailable == "queue",
-            output_retries=output_retries,
+            queueing=require_choice(when_unavailable, "when_unavailable", WHEN_UNAVAILABLE) == "queue",
+            output_retries=require_whole(output_retries, "output_retries", at_least=0),
         )
         return await self._asking.ask(question)
 
@@ -272,27 +280,31 @@ class LLMClient:
         return await self._submitting.cancel(self._tenant, require_ticket_id(ticket_id))
 
     async def cancel_group(self, group: str) -> int:
-        """Cancel every ticket of *group* that has not ended, and return how many."""
+        """Cancel every ticket of *group* that has not ended, and return how many; `InvalidRequest` if it is no name."""
         self._engine.require_open()
-        return await self._submitting.cancel_group(self._tenant, group)
+        return await self._submitting.cancel_group(self._tenant, require_name(group, "group"))
 
     async def erase(self, *, ticket: str | None = None, subject: str | None = None) -> ErasureReport:
         """Remove what is stored of a ticket, or of everything that names a subject; cancels first.
 
         Raises:
-            InvalidRequest: neither or both were given.
+            InvalidRequest: neither or both were given, or no name.
             TicketNotFound: the ticket is unknown, gone, or another tenant's.
         """
         self._engine.require_open()
-        if (ticket is None) == (subject is None):
-            message = "Erase either a ticket or a subject."
-            raise InvalidRequest(message)
         return await self._submitting.erase(self._tenant, ticket=ticket, subject=subject)
 
     def events(self, *, group: str | None = None, after: str | None = None) -> AsyncIterator[TicketEvent]:
-        """Follow status changes, of one group or all, from now on or after an event's cursor."""
+        """Follow status changes, of one group or all, from now on or after an event's cursor.
+
+        What is no name of a group or no cursor is an `InvalidRequest`.
+        """
         self._engine.require_open()
-        return self._submitting.events(self._tenant, group=group, after=after)
+        return self._submitting.events(
+            self._tenant,
+            group=None if group is None else require_name(group, "group"),
+            after=None if after is None else require_cursor(after),
+        )
 
     @overload
     def map(
@@ -336,8 +348,10 @@ class LLMClient:
             progress: Called with how many are done and, where *requests* has a length, of how many.
 
         Raises:
-            InvalidRequest: *samples* or *concurrency* is below 1.
+            InvalidRequest: *samples* or *concurrency* is no whole number above 0, or *progress* cannot be called.
+            UnsupportedSchema: no answer can be checked against *output_type*.
         """
+        output_type_of(cast("type[T]", output_type))
         plan = Plan(requests, samples=samples, concurrency=concurrency, progress=progress)
 
         async def ask(request: LLMRequest) -> Completed[T] | Pending:

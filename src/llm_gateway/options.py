@@ -155,4 +155,4 @@ class WorkerOptions(Options):
         """
         given = {"concurrency": concurrency, "drain_timeout": drain_timeout}
         changes = {name: value for name, value in given.items() if value is not None}
-        return WorkerOptions.model_validate(self.model_dump() | changes)
+        return WorkerOptions.model_validate(self.model_dump() | changes, strict=True)

@@ -6,10 +6,11 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final, cast
+from functools import partial
+from typing import Final, TypeVar, cast
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter
 from tests.client.desk import Desk, outage
 
 from llm_gateway import LLMClient, LLMRequest, TicketState
@@ -130,7 +131,25 @@ async def test_unsupported_parameter(desk: Desk, ask: Ask) -> None:
         await require_untouched(desk, client)
 
 
-@pytest.mark.parametrize("output_type", [Callable[[], int], object(), LLMClient], ids=str)
+@pytest.mark.parametrize(
+    "output_type",
+    [
+        Callable[[], int],
+        object(),
+        LLMClient,
+        object,
+        None,
+        lambda: 1,
+        partial(int),
+        "int",
+        "no type",
+        {"type": "object"},
+        [int],
+        TypeAdapter(object),
+        TypeVar("T"),
+    ],
+    ids=lambda given: type(given).__name__,
+)
 async def test_impossible_output_type(desk: Desk, client: LLMClient, output_type: object) -> None:
     """An output type that cannot be validated or described is refused by every way of asking."""
     given = cast("type[object]", output_type)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import cast
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, cast
 
 import pytest
 from tests.client.desk import Desk, outage
 
 from llm_gateway import LLMClient, LLMRequest
 from llm_gateway._facts import Fault
-from llm_gateway.errors import ErrorInfo, InvalidRequest, QuotaExhausted
+from llm_gateway._mapping import Progress
+from llm_gateway.errors import ConfigurationError, ErrorInfo, InvalidRequest, QuotaExhausted
 from llm_gateway.settings import settings_of_process
+from llm_gateway.worker import Worker
 
 TEXT = cast("LLMRequest", "Which essay is better?")
 NUMBER = cast("float", "5")
+TWO = cast("int", "2")
+NOBODY = cast("str", None)
+THREE = cast("str", 3)
+QUEUED = cast("Literal['queue']", "queued")
+FUNCTION = cast("type[int]", lambda: 1)
+nameless = cast("Callable[[str, str], LLMRequest]", LLMRequest)
 MISTAKES: dict[str, Callable[[LLMClient, LLMRequest], Awaitable[object]]] = {
     "a text to complete": lambda client, _: client.complete(TEXT),
     "a text to submit": lambda client, _: client.submit(TEXT),
@@ -25,6 +35,33 @@ MISTAKES: dict[str, Callable[[LLMClient, LLMRequest], Awaitable[object]]] = {
     "a ticket for its id": lambda client, question: client.result(cast("str", question)),
     "a status of no id": lambda client, question: client.status(cast("str", question)),
     "a cancel of no id": lambda client, question: client.cancel(cast("str", question)),
+    "a cancel of no group": lambda client, _: client.cancel_group(NOBODY),
+    "a cancel of an unnamed group": lambda client, _: client.cancel_group(""),
+    "an erasure of a number": lambda client, _: client.erase(ticket=THREE),
+    "an erasure of an unnamed subject": lambda client, _: client.erase(subject=""),
+    "negative retries": lambda client, question: client.complete(question, output_retries=-1),
+    "retries as text": lambda client, question: client.complete(question, output_retries=TWO),
+    "true for one retry": lambda client, question: client.complete(question, output_retries=True),
+    "another word for queue": lambda client, question: client.complete(question, when_unavailable=QUEUED),
+    "events of a number": lambda client, _: anext(client.events(group=THREE)),
+    "events after a number": lambda client, _: anext(client.events(after=THREE)),
+    "events after a word": lambda client, _: anext(client.events(after="yesterday")),
+    "events after endless digits": lambda client, _: anext(client.events(after="9" * 5_000)),
+    "events after more than any store counts": lambda client, _: anext(client.events(after="9" * 19)),
+    "samples as text": lambda client, question: anext(client.map([question], samples=TWO)),
+    "concurrency as text": lambda client, question: anext(client.map([question], concurrency=TWO)),
+    "no samples": lambda client, question: anext(client.map([question], samples=0)),
+    "progress to a number": lambda client, question: anext(client.map([question], progress=cast("Progress", 3))),
+    "a map of functions": lambda client, question: anext(client.map([question], output_type=FUNCTION)),
+    "a tenant that is none": lambda client, question: client.for_tenant(NOBODY).submit(question),
+    "a tenant without a name": lambda client, question: client.for_tenant("").submit(question),
+    "fields without names": lambda client, _: client.submit(nameless("fake", "m-1")),
+}
+WORKERS: dict[str, Callable[[LLMClient], AbstractAsyncContextManager[Worker]]] = {
+    "text": lambda client: client.worker(concurrency=TWO),
+    "a word": lambda client: client.worker(concurrency=cast("int", "x")),
+    "true": lambda client: client.worker(concurrency=True),
+    "none": lambda client: client.worker(concurrency=0),
 }
 
 
@@ -32,9 +69,17 @@ MISTAKES: dict[str, Callable[[LLMClient, LLMRequest], Awaitable[object]]] = {
 async def test_refused(desk: Desk, client: LLMClient, question: LLMRequest, mistake: str) -> None:
     """A slip is an InvalidRequest that quotes nothing, asks nobody and stores nothing."""
     with pytest.raises(InvalidRequest) as caught:
-        await MISTAKES[mistake](client, question)
+        async with asyncio.timeout(5):
+            await MISTAKES[mistake](client, question)
     assert "Which essay" not in str(caught.value)
     assert (desk.provider.calls, (await client.health()).depth) == ([], 0)
+
+
+@pytest.mark.parametrize("mistake", WORKERS)
+async def test_refused_worker(client: LLMClient, mistake: str) -> None:
+    """A worker is started with a whole number of places or not at all."""
+    with pytest.raises(ConfigurationError, match="concurrency"):
+        await WORKERS[mistake](client).__aenter__()
 
 
 async def test_map_of_texts(client: LLMClient) -> None:

@@ -19,6 +19,13 @@ class CheckedModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
+    def __new__(cls, *given: object, **_: object) -> Self:
+        """Refuse fields without their names, which would be a bare TypeError otherwise."""
+        if given:
+            message = f"{cls.__name__} takes its fields by name, and {len(given)} came without."
+            raise InvalidRequest(message, next_step="Write the name before each value, as in prompt=...")
+        return super().__new__(cls)
+
     @model_validator(mode="wrap")
     @classmethod
     def _refuse_typed(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:

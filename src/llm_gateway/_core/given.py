@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
 
 from llm_gateway._core.requests import LLMRequest
 from llm_gateway.errors import InvalidRequest
 
-__all__ = ["LONGEST_TIMEOUT", "require_request", "require_ticket_id", "seconds_of"]
+__all__ = [
+    "LONGEST_TIMEOUT",
+    "require_choice",
+    "require_cursor",
+    "require_name",
+    "require_request",
+    "require_ticket_id",
+    "require_whole",
+    "seconds_of",
+]
 
 LONGEST_TIMEOUT: Final = 7 * 86_400.0
 SHORTEST_TIMEOUT: Final = 0.001
+LONGEST_NAME: Final = 255
 
 
 def require_request(given: object) -> LLMRequest:
@@ -37,6 +48,55 @@ def require_ticket_id(given: object) -> str:
         return given
     message = f"A ticket is named by its id, not by {type(given).__name__}."
     raise InvalidRequest(message, next_step="Pass ticket.id; the ticket is the one of the Pending outcome.")
+
+
+def require_name(given: object, what: str) -> str:
+    """Return *given* if it can name a tenant, a group or a subject.
+
+    Raises:
+        InvalidRequest: it is no text, or empty, or too long.
+    """
+    if isinstance(given, str) and 0 < len(given) <= LONGEST_NAME:
+        return given
+    message = f"A {what} is named by 1 to {LONGEST_NAME} characters."
+    raise InvalidRequest(message, next_step=f"Pass the name of the {what} as text.")
+
+
+def require_cursor(given: object) -> str:
+    """Return *given* if it can be an event's cursor; whose it is, the queue knows.
+
+    Raises:
+        InvalidRequest: it is something else, such as the event itself.
+    """
+    if isinstance(given, str):
+        return given
+    message = f"A place in the stream of events is a cursor, not {type(given).__name__}."
+    raise InvalidRequest(message, next_step="Pass event.cursor of the last event that was received, or none.")
+
+
+def require_whole(given: object, what: str, *, at_least: int) -> int:
+    """Return *given* if it is a whole number of *what*.
+
+    Raises:
+        InvalidRequest: it is something else, or too low.
+    """
+    # True would pass for 1, and is more likely a slip.
+    if isinstance(given, int) and not isinstance(given, bool) and given >= at_least:
+        return given
+    message = f"{what} is a whole number of at least {at_least}."
+    raise InvalidRequest(message, next_step=f"Give {what} as an int, or leave it out.")
+
+
+def require_choice(given: object, what: str, choices: Collection[str]) -> str:
+    """Return *given* if it is one of the *choices*.
+
+    Raises:
+        InvalidRequest: it is none of them.
+    """
+    if isinstance(given, str) and given in choices:
+        return given
+    message = f"{what} is one of {', '.join(map(repr, choices))}."
+    raise InvalidRequest(message, next_step=f"Give {what} as one of these, or leave it out.")
 
 
 def seconds_of(given: object, *, at_least: float = SHORTEST_TIMEOUT) -> float:

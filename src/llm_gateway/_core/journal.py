@@ -11,6 +11,7 @@ from llm_gateway.errors import InvalidRequest
 __all__ = ["LOG_LENGTH", "concerns", "cursor_of", "event_of", "number_of", "scrubbed"]
 
 LOG_LENGTH: Final = 10_000
+MOST_DIGITS: Final = 18  # what a store can hold as a number
 
 
 def event_of(view: JobView, result: bytes | None, number: int) -> JobEvent:
@@ -40,7 +41,7 @@ def number_of(cursor: str) -> int:
     Raises:
         InvalidRequest: when it is none of ours.
     """
-    if cursor.isascii() and cursor.isdigit():
+    if len(cursor) <= MOST_DIGITS and cursor.isascii() and cursor.isdigit():
         return int(cursor)
     message = "The cursor of an event is not one that this queue gave out."
     raise InvalidRequest(message, next_step="Pass the cursor of the last event that was received, or none.")

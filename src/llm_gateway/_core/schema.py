@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, Generic, Protocol, TypeVar, cast, overload
 
-from pydantic import JsonValue, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic_core import to_json
 
@@ -27,6 +27,13 @@ T = TypeVar("T")
 EXCERPT: Final = 200
 SHOWN: Final = 10
 WRAPPER: Final = "value"
+STEP: Final = "Pass a type such as a pydantic model, or leave output_type out for text."
+# Types that pydantic takes and that say nothing of an answer.
+NONSENSE: Final[Mapping[str, str]] = {
+    "any": "every answer would be valid",
+    "call": "it is a function, not a type",
+    "none": "null would be the only answer",
+}
 
 
 class Problem(Protocol):
@@ -178,20 +185,29 @@ def _remembered(hashable: Hashable) -> OutputType[object]:
 
 
 def _adapter_of(output_type: type[T]) -> TypeAdapter[T]:
+    reason = "a name is no type"
     try:
-        return TypeAdapter(output_type)
-    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        if not isinstance(output_type, str):  # what a name stands for depends on who reads it
+            return TypeAdapter(output_type)
+    except PydanticUserError as error:
         reason = error.code or "no validator"
+    except Exception as error:
+        # What is no type at all fails in the middle of pydantic, each in a way of its own.
+        reason = type(error).__name__
     message = f"The output type {getattr(output_type, '__name__', 'given')!s} cannot be validated ({reason})."
-    raise UnsupportedSchema(message)
+    raise UnsupportedSchema(message, next_step=STEP)
 
 
 def _make(adapter: TypeAdapter[T], name: str) -> OutputType[T]:
     try:
         schema = cast("dict[str, JsonValue]", adapter.json_schema(mode="validation"))
+        nonsense = NONSENSE.get(adapter.core_schema["type"])
     except PydanticUserError:
         message = f"The output type {name} has no JSON schema."
         raise UnsupportedSchema(message) from None
+    if nonsense is not None:
+        message = f"The output type {name} cannot be asked for: {nonsense}."
+        raise UnsupportedSchema(message, next_step=STEP)
     _require_patterns(schema, name)
     safe = "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in name)[:64] or "output"
     if _is_object(schema):
