@@ -16,6 +16,7 @@ from llm_gateway._background import Background
 from llm_gateway._core.circuit import CircuitChange, CircuitKey, CircuitState
 from llm_gateway._core.environments import Environment
 from llm_gateway._core.fingerprint import cache_key
+from llm_gateway._core.freshness import SeenIds
 from llm_gateway._core.jobs import Lane, LaneStats
 from llm_gateway._core.latch import Latches
 from llm_gateway._core.observations import Observation, ObservationKind
@@ -26,7 +27,7 @@ from llm_gateway._core.requests import LLMRequest
 from llm_gateway._core.responses import Receipt
 from llm_gateway._core.schema import OutputSchema
 from llm_gateway._facts import Fault
-from llm_gateway._pipeline import Admitting, Answer, Call, Guarding, Layer, SeenIds, Sending, latched
+from llm_gateway._pipeline import Admitting, Answer, Call, Guarding, Layer, Sending, latched
 from llm_gateway._retrying import Retrying
 from llm_gateway.errors import (
     ClientClosed,
@@ -225,7 +226,7 @@ class Engine:
             ProviderError: the error that latched it.
         """
         now = self.parts.clock.monotonic()
-        if not self.latches.due(call.account, now) and (error := self.latches.refusal(call.account, now)):
+        if error := self.latches.refusal(call.account, now):
             raise latched(call, error, self.latches.canary_in(call.account, now))
 
     async def require_pinned(self, tenant: str, call: Call, served: str | None) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -17,7 +16,7 @@ from typing import Final, Protocol
 
 from llm_gateway._core.admission import ADMISSION, BreakerEffect, LiveAction, LiveDecision, possibly_billed
 from llm_gateway._core.circuit import CircuitKey, CircuitState, Level, Permit, Rejection
-from llm_gateway._core.freshness import inspect, proven
+from llm_gateway._core.freshness import SeenIds, inspect, proven
 from llm_gateway._core.latch import Latches
 from llm_gateway._core.observations import Observation, ObservationKind
 from llm_gateway._core.requests import LLMRequest
@@ -36,10 +35,9 @@ from llm_gateway.errors import (
 )
 from llm_gateway.protocols import CircuitBreaker, Clock, Observer, Provider, RateLimiter
 
-__all__ = ["Admitting", "Answer", "Call", "Guarding", "Layer", "SeenIds", "Sending", "latched"]
+__all__ = ["Admitting", "Answer", "Call", "Guarding", "Layer", "Sending", "latched"]
 
 logger: Final = logging.getLogger("llm_gateway")
-REMEMBERED_IDS: Final = 16_384
 UNHINTED_PENALTY: Final = 1.0
 UNDECIDED: Final = LiveDecision(LiveAction.FAIL)
 
@@ -197,27 +195,6 @@ def _was_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-class SeenIds:
-    """The response ids this process saw last, to notice one that comes twice."""
-
-    __slots__ = ("_ids", "_limit")
-
-    def __init__(self, limit: int = REMEMBERED_IDS) -> None:
-        self._ids: OrderedDict[str, None] = OrderedDict()
-        self._limit = limit
-
-    def __contains__(self, response_id: object) -> bool:
-        return response_id in self._ids
-
-    def add(self, response_id: str | None) -> None:
-        """Remember one, and forget the oldest beyond the limit."""
-        if response_id is None:
-            return
-        self._ids[response_id] = None
-        if len(self._ids) > self._limit:
-            self._ids.popitem(last=False)
-
-
 class Guarding:
     """Refuses replayed answers and answers of other models."""
 
@@ -298,9 +275,13 @@ class Admitting:
     async def __call__(self, call: Call, timeout: float) -> Answer:
         """Pass *call* on if it may go."""
         permit = await self._admitted(call)
+        # Taken last: a call that latch, limiter or circuit held back has shown nothing of the account.
+        canary = self._latches.take_canary(call.account, self._clock.monotonic())
         try:
             answer = await self._inner(call, timeout)
         except LLMGatewayError as error:
+            if canary and error.info.sent is Sent.NO:
+                self._latches.give_back(call.account, self._clock.monotonic())
             self._tell(call, permit, error)
             raise
         except BaseException:
@@ -317,11 +298,15 @@ class Admitting:
         try:
             self._require_open_latch(call)
             self._require_turn(call)
+            if permit is None:
+                permit = await self._acquired(call)
+                # Meanwhile another call may have latched the account, or have gone as its canary.
+                self._require_open_latch(call)
         except LLMGatewayError:
             if permit is not None:
                 self._breaker.ignore(permit)
             raise
-        return permit if permit is not None else await self._acquired(call)
+        return permit
 
     def _require_open_latch(self, call: Call) -> None:
         now = self._clock.monotonic()

@@ -45,18 +45,35 @@ def test_alarm_once(latches: Latches) -> None:
 
 def test_one_canary(latches: Latches) -> None:
     """When the canary is due one call goes out and the next is refused."""
-    replies = [latches.refusal(ACCOUNT, now) for now in (CANARY - 0.1, CANARY, CANARY, 2 * CANARY - 0.1, 2 * CANARY)]
-    assert replies == [EMPTY, None, EMPTY, EMPTY, None]
+    assert latches.refusal(ACCOUNT, CANARY - 0.1) is EMPTY
+    assert latches.take_canary(ACCOUNT, CANARY)
+    replies = [latches.refusal(ACCOUNT, now) for now in (CANARY, 2 * CANARY - 0.1, 2 * CANARY)]
+    assert replies == [EMPTY, EMPTY, None]
 
 
-def test_due_takes_no_canary(latches: Latches) -> None:
+def test_asking_takes_no_canary(latches: Latches) -> None:
     """Asking whether a canary is due does not send it."""
     assert (latches.due(ACCOUNT, CANARY), latches.due(ACCOUNT, CANARY)) == (True, True)
+    assert latches.refusal(ACCOUNT, CANARY) is None
+
+
+def test_canary_given_back(latches: Latches) -> None:
+    """A canary that was not sent leaves its place to the next call."""
+    assert latches.take_canary(ACCOUNT, CANARY)
+    latches.give_back(ACCOUNT, CANARY + 1.0)
+    assert (latches.refusal(ACCOUNT, CANARY + 1.0), latches.canary_in(ACCOUNT, CANARY + 1.0)) == (None, 0.0)
+
+
+def test_no_canary_of_an_open_account(latches: Latches) -> None:
+    """A call of an account that is not latched is no canary, and giving it back latches nothing."""
+    assert not latches.take_canary(OTHER, 1.0)
+    latches.give_back(OTHER, 1.0)
+    assert not latches.latched(OTHER)
 
 
 def test_failed_canary(latches: Latches) -> None:
     """A canary that fails puts the next one off."""
-    assert latches.refusal(ACCOUNT, CANARY) is None
+    assert latches.take_canary(ACCOUNT, CANARY)
     latches.close(ACCOUNT, EMPTY, CANARY + 10.0)
     assert latches.refusal(ACCOUNT, 2 * CANARY) is EMPTY
 

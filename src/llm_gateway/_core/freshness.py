@@ -8,6 +8,7 @@ Values such as DYNAMIC, BYPASS and MISS, and the vendors' own prompt-cache token
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,10 +18,11 @@ from typing import Final
 
 from llm_gateway._core.responses import CacheSignal, ProviderAnswer, SignalWeight
 
-__all__ = ["FreshnessProfile", "inspect", "proven"]
+__all__ = ["FreshnessProfile", "SeenIds", "inspect", "proven"]
 
 OLDEST_CREATED: Final = timedelta(seconds=30)
 SHOWN: Final = 80
+REMEMBERED_IDS: Final = 16_384
 
 # What each header says on a hit. A value is compared word by word, in lower case.
 HIT_WORDS: Final[Mapping[str, frozenset[str]]] = {
@@ -71,6 +73,27 @@ class FreshnessProfile:
     unique_response_ids: bool = False
     truthful_created: bool = False
     counts_usage: bool = False
+
+
+class SeenIds:
+    """The response ids this process saw last, to notice one that comes twice."""
+
+    __slots__ = ("_ids", "_limit")
+
+    def __init__(self, limit: int = REMEMBERED_IDS) -> None:
+        self._ids: OrderedDict[str, None] = OrderedDict()
+        self._limit = limit
+
+    def __contains__(self, response_id: object) -> bool:
+        return response_id in self._ids
+
+    def add(self, response_id: str | None) -> None:
+        """Remember one, and forget the oldest beyond the limit."""
+        if response_id is None:
+            return
+        self._ids[response_id] = None
+        if len(self._ids) > self._limit:
+            self._ids.popitem(last=False)
 
 
 def inspect(answer: ProviderAnswer, *, profile: FreshnessProfile, seen_ids: Container[str]) -> tuple[CacheSignal, ...]:

@@ -41,19 +41,27 @@ class Latches:
         return bool(self._closed) and self._closed.pop(account, None) is not None
 
     def refusal(self, account: tuple[str, str], now: float) -> LLMGatewayError | None:
-        """Return the error that latched the account, or ``None`` when this call may go, as a canary or freely."""
+        """Return the error that latched the account, or ``None`` when a call may go, as a canary or freely."""
         latch = self._closed.get(account)
-        if latch is None:
-            return None
-        if now >= latch.canary_at:
-            self._closed[account] = replace(latch, canary_at=now + CANARY)
-            return None
-        return latch.error
+        return None if latch is None or now >= latch.canary_at else latch.error
 
     def due(self, account: tuple[str, str], now: float) -> bool:
         """Whether a call of the account would go out now."""
+        return self.refusal(account, now) is None
+
+    def take_canary(self, account: tuple[str, str], now: float) -> bool:
+        """Note that a call goes out now; True when it is a canary, and the next has to wait."""
         latch = self._closed.get(account)
-        return latch is None or now >= latch.canary_at
+        if latch is None:
+            return False
+        self._closed[account] = replace(latch, canary_at=now + CANARY)
+        return True
+
+    def give_back(self, account: tuple[str, str], now: float) -> None:
+        """Let the next call be the canary: the last one never reached the provider."""
+        latch = self._closed.get(account)
+        if latch is not None:
+            self._closed[account] = replace(latch, canary_at=now)
 
     def canary_in(self, account: tuple[str, str], now: float) -> float:
         """Seconds until the next canary may go; 0 when the account is not latched."""
