@@ -26,7 +26,6 @@ from llm_gateway.errors import (
     IdempotencyConflict,
     InvalidOutput,
     LLMGatewayError,
-    ModelMismatch,
     ProviderUnavailable,
 )
 from llm_gateway.protocols import QueueBackend
@@ -227,9 +226,9 @@ class Asking:
     async def _completed(self, question: Question[T], call: Call, result: StoredResult) -> Completed[T]:
         response = response_of(result, question.output_type)
         try:
-            await self._engine.require_pinned(question.tenant, call, response.receipt.served_model)
-        except ModelMismatch as error:
-            call.blame(Fault.MODEL_MISMATCH)
+            await self._engine.pins.require(question.tenant, call, response.receipt.served_model)
+        except LLMGatewayError as error:
+            call.blame(error.fault or Fault.UNKNOWN)
             raise error.tried(call.history) from None
         if response.receipt.source == "live":
             await self._engine.keep_receipt(response.receipt)

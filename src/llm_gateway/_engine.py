@@ -26,7 +26,7 @@ from llm_gateway._core.receipts import receipt_of
 from llm_gateway._core.requests import LLMRequest
 from llm_gateway._core.responses import Receipt
 from llm_gateway._core.schema import OutputSchema
-from llm_gateway._facts import Fault
+from llm_gateway._pinning import Pins
 from llm_gateway._pipeline import Admitting, Answer, Call, Guarding, Layer, Sending, latched
 from llm_gateway._retrying import Retrying
 from llm_gateway.errors import (
@@ -34,9 +34,7 @@ from llm_gateway.errors import (
     ConfigurationError,
     InvalidRequest,
     LLMGatewayError,
-    ModelMismatch,
     PayloadTooLarge,
-    QueueError,
 )
 from llm_gateway.parts import Parts, refuse_forbidden
 from llm_gateway.protocols import Provider, QueueBackend
@@ -46,7 +44,6 @@ __all__ = ["HEARTBEAT_FRESH", "Engine"]
 logger: Final = logging.getLogger("llm_gateway")
 SETTLING_SECONDS: Final = 5.0
 MOST_LANES: Final = 1_024
-MOST_PINS: Final = 10_000
 MIRROR_PAUSE: Final = 1.0
 VENDORS: Final = frozenset({"anthropic", "openai"})
 HEARTBEAT_FRESH: Final = timedelta(seconds=10)
@@ -64,6 +61,7 @@ class Engine:
         self.queue = queue
         self.parts = parts
         self.latches = Latches()
+        self.pins = Pins(queue, parts.clock)
         self.adopted = Background()
         self.settlements = Background()
         self._background = Background()
@@ -73,7 +71,6 @@ class Engine:
         self._pid = 0
         self._asked: dict[Lane, None] = {}
         self._mended: set[tuple[str, str]] = set()
-        self._pins: dict[tuple[str, str, Lane], str] = {}
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._closed = False
@@ -228,32 +225,6 @@ class Engine:
         now = self.parts.clock.monotonic()
         if error := self.latches.refusal(call.account, now):
             raise latched(call, error, self.latches.canary_in(call.account, now))
-
-    async def require_pinned(self, tenant: str, call: Call, served: str | None) -> None:
-        """Pin a group to the first model that served it, and hold the rest of it to that one.
-
-        Raises:
-            ModelMismatch: another model served than the one the group is pinned to.
-        """
-        group = call.request.group
-        if group is None or served is None or call.request.served_model is not None:
-            return
-        pinned = await self._pinned(tenant, group, call.key.lane, served)
-        if pinned != served:
-            message = f"{served} answered in a group that {pinned} had begun."
-            raise ModelMismatch(message, info=call.info(Fault.MODEL_MISMATCH))
-
-    async def _pinned(self, tenant: str, group: str, lane: Lane, served: str) -> str:
-        if self.queue is not None:
-            try:
-                return await self.queue.pin(tenant, group, lane, served)
-            except QueueError as error:
-                # The answer is there and paid for; a queue that is out does not make it another model's.
-                logger.warning("The model of a group could not be compared (%s)", type(error).__name__)
-                return served
-        while len(self._pins) >= MOST_PINS:
-            del self._pins[next(iter(self._pins))]
-        return self._pins.setdefault((tenant, group, lane), served)
 
     async def keep_receipt(self, receipt: Receipt) -> None:
         """Hand a receipt to the sink; a sink that fails costs nobody their answer."""

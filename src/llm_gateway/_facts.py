@@ -37,6 +37,7 @@ class Fault(StrEnum):
     MALFORMED = "malformed"
     RESPONSE_TOO_LARGE = "response_too_large"
     MODEL_MISMATCH = "model_mismatch"
+    MODEL_UNCHECKED = "model_unchecked"
     STALE_RESPONSE = "stale_response"
     INVALID_OUTPUT = "invalid_output"
     CANCELLED = "cancelled"

@@ -32,7 +32,7 @@ from llm_gateway._engine import Engine
 from llm_gateway._facts import Attempt, Fault
 from llm_gateway._pipeline import Call
 from llm_gateway._tickets import Tickets, in_queue
-from llm_gateway.errors import ErrorInfo, LLMGatewayError, ModelMismatch, ProviderError, QueueError
+from llm_gateway.errors import ErrorInfo, LLMGatewayError, ModelMismatch, ProviderError, QueueError, QueueUnavailable
 from llm_gateway.protocols import QueueBackend
 
 __all__ = ["Settlement", "job_error", "stop"]
@@ -126,10 +126,13 @@ class Settlement:
 
     async def _completion(self, job: JobView, result: StoredResult, call: Call) -> Disposition:
         try:
-            await self._engine.require_pinned(job.tenant, call, result.receipt.served_model)
+            await self._engine.pins.require(job.tenant, call, result.receipt.served_model)
         except ModelMismatch:
             call.blame(Fault.MODEL_MISMATCH)
             return Park(reason=WaitReason.MODEL_CHANGED, scope=ParkScope.GROUP, attempt=call.attempts[-1])
+        except QueueUnavailable:
+            call.blame(Fault.MODEL_UNCHECKED)
+            raise
         if result.receipt.finish_reason is FinishReason.STOP:
             try:
                 check_output(call.schema, result.text)

@@ -190,7 +190,7 @@ class LLMClient:
             InvalidOutput: the answer is not valid for the output type.
             StaleResponse: a cache on the way answered, twice.
             DeadlineExceeded: the timeout passed and there is no queue.
-            QueueError: the request could not be stored.
+            QueueError: the request could not be stored, or its group's model not be compared.
             TicketError: the ticket of this idempotency key ended without a result.
             ClientClosed: the client is not open.
         """

@@ -34,6 +34,7 @@ NEVER_HEALS: Final = {
     Fault.CONTEXT_TOO_LONG,
     Fault.RESPONSE_TOO_LARGE,
     Fault.MODEL_MISMATCH,
+    Fault.MODEL_UNCHECKED,
     Fault.STALE_RESPONSE,
     Fault.INVALID_OUTPUT,
     Fault.CANCELLED,
@@ -51,12 +52,13 @@ RETRIED: Final = {
     Fault.CONFLICT: 1,
 }
 PARKED: Final = {Fault.LATCHED, Fault.TLS, Fault.QUOTA, Fault.KEY, Fault.MODEL_NOT_FOUND}
-DEAD: Final = NEVER_HEALS - PARKED - {Fault.CANCELLED}
+DEAD: Final = NEVER_HEALS - PARKED - {Fault.CANCELLED, Fault.MODEL_UNCHECKED}
 SPENT: Final = {
     Fault.DISCONNECTED,
     Fault.READ_TIMEOUT,
     Fault.DEADLINE,
     Fault.SERVER_ERROR,
+    Fault.MODEL_UNCHECKED,
     Fault.MALFORMED,
     Fault.CONFLICT,
     Fault.UNKNOWN,
@@ -69,6 +71,7 @@ BILLED: Final = {
     Fault.MALFORMED,
     Fault.RESPONSE_TOO_LARGE,
     Fault.MODEL_MISMATCH,
+    Fault.MODEL_UNCHECKED,
     Fault.INVALID_OUTPUT,
     Fault.CANCELLED,
     Fault.WORKER_LOST,

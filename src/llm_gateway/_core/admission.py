@@ -131,6 +131,8 @@ ADMISSION: Final[Mapping[Fault, Row]] = {
     # An answer that must not be used.
     Fault.RESPONSE_TOO_LARGE: Row(live=FAIL, worker=W_FAIL, ambiguous=True),
     Fault.MODEL_MISMATCH: Row(live=FAIL, worker=W_FAIL, ambiguous=True),
+    # Each try is paid for, so a queue that answers all but this must not be waited out for ever.
+    Fault.MODEL_UNCHECKED: Row(live=FAIL, worker=W_RETRY, ambiguous=True),
     Fault.STALE_RESPONSE: Row(live=FAIL, worker=W_FAIL),
     Fault.INVALID_OUTPUT: Row(live=FAIL, worker=W_FAIL, breaker=BreakerEffect.SUCCESS, ambiguous=True),
     # The asker or the worker went away.

@@ -116,7 +116,7 @@ class WorkSource(Protocol):
         ...
 
     async def pin(self, tenant: str, group: str, lane: Lane, served_model: str) -> str:
-        """Pin a group's served model if it has none, and return the one it has."""
+        """Pin a group's served model if it has none, and return the one it has, which never changes."""
         ...
 
     async def wait_ready(self) -> None:
