@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final
 
 from llm_gateway._core.admission import ADMISSION, WorkerAction, decide_worker
 from llm_gateway._core.jobs import (
@@ -32,12 +33,19 @@ from llm_gateway._engine import Engine
 from llm_gateway._facts import Attempt, Fault
 from llm_gateway._pipeline import Call
 from llm_gateway._tickets import Tickets, in_queue
-from llm_gateway.errors import ErrorInfo, LLMGatewayError, ModelMismatch, ProviderError, QueueError, QueueUnavailable
+from llm_gateway.errors import (
+    ErrorInfo,
+    LLMGatewayError,
+    ModelMismatch,
+    ProviderError,
+    QueueError,
+    QueueUnavailable,
+    TicketNotFound,
+)
 from llm_gateway.protocols import QueueBackend
 
 __all__ = ["Settlement", "job_error", "stop"]
 
-T = TypeVar("T")
 logger: Final = logging.getLogger("llm_gateway")
 FINISH_PAUSES: Final = (0.2, 1.0, 3.0)
 
@@ -53,15 +61,16 @@ class Settlement:
     async def tend(self, lease: Lease, work: asyncio.Task[StoredResult], call: Call) -> None:
         """Renew *lease* until *work* ends, then settle; a lost lease stops the work and drops its answer.
 
-        When cancelled, the work is cancelled too and the job goes back to the queue.
+        A ticket that is cancelled, expires or is taken over stops the work at once, not at the next renewal. When
+        this is cancelled, the work is cancelled too and the job goes back to the queue.
         """
         heartbeat = asyncio.create_task(self._renewed_until_lost(lease))
+        watch = asyncio.create_task(self._watched_until_lost(lease, heartbeat))
         try:
-            await asyncio.wait({work, heartbeat}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, heartbeat, watch}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            lost = heartbeat.done() and not work.done()
-            await stop(heartbeat)
-            await stop(work)
+            lost = (heartbeat.done() or watch.done()) and not work.done()
+            await stop(heartbeat, watch, work)
             if lost:
                 self._observe_fenced(lease.job)
             else:
@@ -104,6 +113,20 @@ class Settlement:
             except Exception:
                 # It may be back before the lease ends; if not, the token tells.
                 logger.warning("The lease of ticket %s could not be renewed", lease.job.ticket_id)
+
+    async def _watched_until_lost(self, lease: Lease, heartbeat: asyncio.Task[None]) -> None:
+        """Return when the ticket has changed and the lease is lost by that; with *heartbeat* at the latest."""
+        job = lease.job
+        try:
+            with suppress(TicketNotFound):  # erased
+                await self._queue.wait(job.tenant, job.ticket_id, beyond=job.version)
+            # Whether the change ended the lease is for the token to tell.
+            if not await self._queue.extend(lease, self._engine.parts.worker.lease_seconds):
+                return
+        except Exception as error:
+            logger.warning("Ticket %s could not be watched (%s)", job.ticket_id, type(error).__name__)
+        # Looking again could only repeat what was seen. The heartbeat goes on by itself.
+        await asyncio.wait({heartbeat})
 
     async def _disposition(self, job: JobView, work: asyncio.Task[StoredResult], call: Call) -> Disposition:
         latest = call.attempts[-1] if call.attempts else None
@@ -176,7 +199,8 @@ def job_error(error: LLMGatewayError) -> JobError:
     )
 
 
-async def stop(task: asyncio.Task[T]) -> None:
-    """Cancel *task* and wait until it has ended, without raising what it raised."""
-    task.cancel()
-    await asyncio.wait({task})
+async def stop(*tasks: asyncio.Task[object]) -> None:
+    """Cancel *tasks* and wait until they have ended, without raising what they raised."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
