@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
 from enum import Enum
 from inspect import getdoc
 from pathlib import Path
@@ -79,7 +78,7 @@ def lifecycle_table() -> str:
 
 def admission_table() -> str:
     """List what each fault leads to."""
-    names = [column.name for column in fields(Row)]
+    names = Row._fields
     rows = ([shown(fault), *(shown(getattr(row, name)) for name in names)] for fault, row in ADMISSION.items())
     return table(("Fault", *names), rows)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from secrets import token_hex
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from llm_gateway._core.admission import ADMISSION, LiveAction
 from llm_gateway._core.fingerprint import fingerprint
@@ -37,8 +37,7 @@ RESERVE: Final = 0.25
 RESERVED_SHARE: Final = 0.1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question(Generic[T]):
+class Question(NamedTuple, Generic[T]):
     """What is asked, by whom, and how.
 
     Attributes:
@@ -58,8 +57,7 @@ class Question(Generic[T]):
     output_retries: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Desk:
+class Desk(NamedTuple):
     """The queue's side of asking, where there is a queue."""
 
     queue: QueueBackend

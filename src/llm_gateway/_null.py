@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
-
-import anyio
 
 from llm_gateway._core.circuit import (
     CircuitChange,
@@ -42,7 +41,7 @@ class SystemClock(Clock):
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
-        await anyio.sleep(seconds)
+        await asyncio.sleep(seconds)
 
 
 class Everywhere(Part):

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from secrets import token_hex
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from llm_gateway._core.admission import ADMISSION, BreakerEffect, LiveAction, LiveDecision, possibly_billed
 from llm_gateway._core.circuit import CircuitKey, CircuitState, Level, Permit, Rejection
@@ -103,8 +103,7 @@ class Call:
         self.attempts[-1] = replace(latest, fault=fault, possibly_billed=possibly_billed(fault, latest.sent))
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A vendor's answer and what it shows of caches on the way."""
 
     reply: ProviderAnswer
@@ -219,7 +218,7 @@ class Guarding:
         if proven(signals):
             names = ", ".join(signal.name for signal in signals)
             logger.warning("%s answered from a cache on the way: %s", call.prepared.provider, names)
-        return replace(answer, signals=signals) if signals else answer
+        return answer._replace(signals=signals) if signals else answer
 
     async def _past_the_cache(self, call: Call, timeout: float) -> Answer:
         self._refuse(call)

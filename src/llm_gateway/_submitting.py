@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
-
-import anyio
 
 from llm_gateway._asking import Desk, with_key
 from llm_gateway._core.circuit import CircuitKey
@@ -85,9 +84,13 @@ class Submitting:
         """Wait up to *timeout* seconds for the end of a ticket."""
         desk = self._required()
         job = await self._current(desk, tenant, ticket_id)
-        with anyio.move_on_after(timeout if math.isfinite(timeout) else None):
-            while not job.state.terminal:
-                job = await desk.queue.wait(tenant, ticket_id, beyond=job.version)
+        try:
+            async with asyncio.timeout(timeout) as limit:
+                while not job.state.terminal:
+                    job = await desk.queue.wait(tenant, ticket_id, beyond=job.version)
+        except TimeoutError:
+            if not limit.expired():  # a backend's own
+                raise
         return await desk.tickets.outcome(job, output_type)
 
     async def cancel(self, tenant: str, ticket_id: str) -> TicketStatus:

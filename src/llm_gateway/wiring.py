@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from llm_gateway._core.outcomes import TicketEvent
 from llm_gateway.caches.none import NoCache
@@ -15,8 +15,7 @@ from llm_gateway.settings import Settings
 __all__ = ["Wired", "publish_to", "wire"]
 
 
-@dataclass(frozen=True, slots=True)
-class Wired:
+class Wired(NamedTuple):
     """What a client takes.
 
     Attributes:

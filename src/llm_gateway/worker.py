@@ -7,9 +7,8 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from secrets import token_hex
-from typing import Final
+from typing import Final, NamedTuple
 
 from llm_gateway._background import Background
 from llm_gateway._core.circuit import CircuitKey, Permit, Rejection
@@ -31,8 +30,7 @@ HEARTBEAT_SECONDS: Final = 3.0
 QUEUE_PAUSE: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
+class Round(NamedTuple):
     """What one look at the lanes brought: jobs started, and seconds until looking again can help."""
 
     started: int

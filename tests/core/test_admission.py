@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 from typing import Final
 
@@ -121,15 +120,15 @@ def test_live_decisions(fault: Fault) -> None:
     """A live call retries while tries and time last and it is not forbidden, else is queued or fails."""
     axes = product((True, False), (True, False), (1, 3), (0, 1, 2, 3), (2.0, 59.5, 59.6, 130.0), (None, 9.0, 3600.0))
     for queue, forbidden, attempts, repeats, wait, hint in axes:
-        situation = replace(
-            BASE, queue=queue, forbidden=forbidden, attempts=attempts, repeats=repeats, wait=wait, hint=hint
+        situation = BASE._replace(
+            queue=queue, forbidden=forbidden, attempts=attempts, repeats=repeats, wait=wait, hint=hint
         )
         assert (situation, expected(fault, situation)) == (situation, decide_live(fault, situation))
 
 
 def test_honour_bounds_the_wait() -> None:
     """A wait longer than a live call sits out goes to the queue, however much time is left."""
-    patient = replace(BASE, remaining=1000.0, wait=120.1, hint=120.0)
+    patient = BASE._replace(remaining=1000.0, wait=120.1, hint=120.0)
     assert decide_live(Fault.RATE_LIMITED, patient) == LiveDecision(LiveAction.QUEUE, 120.0)
 
 

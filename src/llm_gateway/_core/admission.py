@@ -8,9 +8,8 @@ ticket's attempts, ``RELEASE`` spends none because the provider, not the request
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from llm_gateway._core.outcomes import WaitReason
 from llm_gateway._facts import Fault, Sent
@@ -56,8 +55,7 @@ class BreakerEffect(StrEnum):
     FAIL_ENDPOINT = "fail_endpoint"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """What one fault means.
 
     Attributes:
@@ -143,8 +141,7 @@ ADMISSION: Final[Mapping[Fault, Row]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
+class Situation(NamedTuple):
     """What a live decision depends on beside the fault. All durations are seconds.
 
     Attributes:
@@ -174,16 +171,14 @@ class Situation:
     queue: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class LiveDecision:
+class LiveDecision(NamedTuple):
     """What to do, and after how many seconds."""
 
     action: LiveAction
     delay: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerDecision:
+class WorkerDecision(NamedTuple):
     """What becomes of a job, after how many seconds, and the attempts it may spend in all."""
 
     action: WorkerAction

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from llm_gateway._core.jobs import Lane
 
@@ -25,16 +25,14 @@ class Level(StrEnum):
     MODEL = "model"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class CircuitKey:
+class CircuitKey(NamedTuple):
     """A call's place: one endpoint and one lane on it."""
 
     endpoint: str
     lane: Lane
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Permit:
+class Permit(NamedTuple):
     """The right to make one call. Give it back exactly once: ``success``, ``failure`` or ``ignore``.
 
     Attributes:
@@ -50,8 +48,7 @@ class Permit:
     probe: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(NamedTuple):
     """No call may be made now.
 
     Attributes:
@@ -65,8 +62,7 @@ class Rejection:
     probes_busy: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CircuitSnapshot:
+class CircuitSnapshot(NamedTuple):
     """A circuit as it stands now.
 
     Attributes:
@@ -82,8 +78,7 @@ class CircuitSnapshot:
     forced: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CircuitChange:
+class CircuitChange(NamedTuple):
     """A transition of one circuit. ``lane`` is ``None`` for an endpoint's own circuit."""
 
     endpoint: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from llm_gateway._core.lifecycle import TicketState
 from llm_gateway._core.requests import Priority
@@ -37,8 +38,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Lane:
+class Lane(NamedTuple):
     """One provider and one model: an outage here delays nobody elsewhere."""
 
     provider: str
@@ -89,8 +89,7 @@ class NewJob:
     requeued_from: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdoptedBy:
+class AdoptedBy(NamedTuple):
     """Store the job as already running under a lease of this worker: a live call goes on as its first attempt."""
 
     worker: str
@@ -162,8 +161,7 @@ class Lease:
     worker: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Enqueued:
+class Enqueued(NamedTuple):
     """Reply to an enqueue.
 
     Attributes:
@@ -232,8 +230,7 @@ class Park:
 Disposition = Complete | Fail | Retry | Release | Park
 
 
-@dataclass(frozen=True, slots=True)
-class FinishReply:
+class FinishReply(NamedTuple):
     """Reply to a finish.
 
     Attributes:
@@ -282,8 +279,7 @@ class LaneGate:
     parked: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaneStats:
+class LaneStats(NamedTuple):
     """Counts of one lane, each kept up to date rather than counted."""
 
     lane: Lane
@@ -297,8 +293,7 @@ class LaneStats:
     gate: LaneGate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueStats:
+class QueueStats(NamedTuple):
     """Counts of the whole queue."""
 
     depth: int
@@ -310,8 +305,7 @@ class QueueStats:
     lanes: tuple[LaneStats, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Swept:
+class Swept(NamedTuple):
     """What a sweep found: expired jobs, jobs taken back from lost workers, jobs that crashed too often."""
 
     expired: int = 0
@@ -319,8 +313,7 @@ class Swept:
     dead: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ErasureReport:
+class ErasureReport(NamedTuple):
     """What an erasure removed."""
 
     tickets: tuple[str, ...] = ()

@@ -6,8 +6,7 @@ opens the latch. ``now`` is monotonic seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from llm_gateway.errors import LLMGatewayError
 
@@ -16,8 +15,7 @@ __all__ = ["CANARY", "Latches"]
 CANARY: Final = 900.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Latch:
+class _Latch(NamedTuple):
     error: LLMGatewayError
     canary_at: float
 
@@ -54,14 +52,14 @@ class Latches:
         latch = self._closed.get(account)
         if latch is None:
             return False
-        self._closed[account] = replace(latch, canary_at=now + CANARY)
+        self._closed[account] = latch._replace(canary_at=now + CANARY)
         return True
 
     def give_back(self, account: tuple[str, str], now: float) -> None:
         """Let the next call be the canary: the last one never reached the provider."""
         latch = self._closed.get(account)
         if latch is not None:
-            self._closed[account] = replace(latch, canary_at=now)
+            self._closed[account] = latch._replace(canary_at=now)
 
     def canary_in(self, account: tuple[str, str], now: float) -> float:
         """Seconds until the next canary may go; 0 when the account is not latched."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from llm_gateway._facts import Fault
 
@@ -21,8 +21,7 @@ class ObservationKind(StrEnum):
     FENCED = "fenced"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
+class Observation(NamedTuple):
     """One thing that happened.
 
     Attributes:

@@ -6,8 +6,7 @@ Sources: the vendors' model pages; rejections as listed in their parameter table
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from llm_gateway._core.requests import LLMRequest
 from llm_gateway.errors import ErrorInfo, UnsupportedParameter
@@ -15,8 +14,7 @@ from llm_gateway.errors import ErrorInfo, UnsupportedParameter
 __all__ = ["ANTHROPIC", "OPENAI", "Profile", "unsupported"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
+class Profile(NamedTuple):
     """What a family of models does not take.
 
     Attributes:

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from pydantic import JsonValue
 
@@ -43,8 +43,7 @@ BOUNDS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchemaRules:
+class SchemaRules(NamedTuple):
     """What one vendor's structured output takes.
 
     Attributes:
