@@ -84,8 +84,9 @@ class Submitting:
         """Wait up to *timeout* seconds for the end of a ticket."""
         desk = self._required()
         job = await self._current(desk, tenant, ticket_id)
+        limit = asyncio.timeout(timeout)
         try:
-            async with asyncio.timeout(timeout) as limit:
+            async with limit:
                 while not job.state.terminal:
                     job = await desk.queue.wait(tenant, ticket_id, beyond=job.version)
         except TimeoutError:
