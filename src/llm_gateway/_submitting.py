@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 from llm_gateway._asking import Desk, with_key
@@ -136,8 +137,13 @@ class Submitting:
             durable=queue.durable if queue is not None else False,
             depth=stats.depth if stats is not None else 0,
             outbox=stats.outbox if stats is not None else 0,
+            outbox_lag=self._age(stats.outbox_oldest_at if stats is not None else None),
             lanes=self._lanes(stats.lanes if stats is not None else ()),
         )
+
+    def _age(self, since: datetime | None) -> float | None:
+        """Seconds since then, never below zero: another host's clock may be ahead."""
+        return None if since is None else max((self._engine.parts.clock.now() - since).total_seconds(), 0.0)
 
     def _lanes(self, queued: Sequence[LaneStats]) -> tuple[LaneHealth, ...]:
         """Tell of every lane that holds requests, and of those that were only asked live."""

@@ -111,7 +111,7 @@ class RetryOptions(Options):
 
 
 class QueueOptions(Options):
-    """Bounds and retention of the queue.
+    """Bounds and retention of the queue, and the lease of whoever takes its events out.
 
     Attributes:
         max_depth: Most requests waiting or running.
@@ -121,6 +121,8 @@ class QueueOptions(Options):
         max_crashes: Lost workers after which a request fails.
         result_retention: How long a result is kept once its event has been relayed.
         dead_letter_retention: How long a failed request is kept.
+        relay_lease_seconds: How long the right to relay events holds without renewal. It is renewed at a third of
+            that; when the process that has it is lost, another goes on about so much later.
     """
 
     max_depth: Count = 100_000
@@ -130,6 +132,7 @@ class QueueOptions(Options):
     max_crashes: Count = 3
     result_retention: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(days=7)
     dead_letter_retention: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(days=14)
+    relay_lease_seconds: Seconds = 10.0
 
 
 class WorkerOptions(Options):

@@ -151,7 +151,7 @@ async def test_erasing_scrubs_the_events() -> None:
     await b.queue.erase(TENANT, ticket_id=lease.job.ticket_id)
     watched = await b.queue.events(TENANT, group=None, after="0")
     assert {(event.result, event.view.echo) for event in watched} == {(None, b"{}")}
-    assert {(event.result, event.view.echo) for event in await b.queue.unrelayed()} == {(None, b"secret")}
+    assert {(event.result, event.view.echo) for event in await b.unrelayed()} == {(None, b"secret")}
 
 
 async def test_stopped_queue_can_start_again() -> None:
@@ -170,7 +170,7 @@ async def test_cancelled_waits_leave_nothing_behind() -> None:
     await b.put(replace(b.job(), not_before=b.clock.now() + 10 * SECOND))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(b.queue.wait_ready)
-        tasks.start_soon(b.queue.wait_unrelayed)
+        tasks.start_soon(b.queue.wait_unrelayed, 0)
         await settle()
         assert b.clock.sleepers == 1
         tasks.cancel_scope.cancel()
@@ -218,4 +218,4 @@ async def test_queue_that_was_not_started_has_no_outbox() -> None:
     """Jobs are taken before a start too, and nothing is kept for a relay."""
     b = Bench(MemoryQueue(clock=(clock := FakeClock())), clock, count(1))
     await b.put()
-    assert await b.queue.unrelayed() == []
+    assert await b.unrelayed() == []

@@ -110,9 +110,9 @@ async def test_relay_learns_whom_to_tell_of_an_erased_ticket(path: Path) -> None
         await b.queue.erase(TENANT, ticket_id=lease.job.ticket_id)
         watched = await b.queue.events(TENANT, group=None, after="0")
         assert {(event.result, event.view.echo) for event in watched} == {(None, b"{}")}
-        left = await b.queue.unrelayed()
+        left = await b.unrelayed()
         assert {(event.result, event.view.echo) for event in left} == {(None, b"secret")}
-        await b.queue.relayed(left[-1].cursor)
+        await b.relay_all()
         assert await sql(b, "SELECT count(*) FROM events WHERE echo IS NOT NULL") == [(0,)]
         b.clock.advance(TTL + QueueOptions().result_retention.total_seconds())
         await b.queue.sweep()

@@ -61,9 +61,9 @@ async def test_everything_is_there_after_a_restart(path: Path) -> None:
         held = await b.take(b.job("held"))
         await b.queue.pin(TENANT, "g", LANE, "m-1")
         await b.queue.pause(LANE)
-        before = (await b.queue.stats(), await b.queue.list_jobs(), await b.queue.unrelayed())
+        before = (await b.queue.stats(), await b.queue.list_jobs(), await b.unrelayed())
     async with bench(path, clock=clock) as b:
-        assert (await b.queue.stats(), await b.queue.list_jobs(), await b.queue.unrelayed()) == before
+        assert (await b.queue.stats(), await b.queue.list_jobs(), await b.unrelayed()) == before
         assert await b.queue.result(TENANT, done.job.ticket_id) == b"answer"
         assert await b.queue.pin(TENANT, "g", LANE, "m-2") == "m-1"
         assert (await b.queue.finish(held, Complete(result=b"x"))).accepted

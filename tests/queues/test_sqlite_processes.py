@@ -138,7 +138,7 @@ async def test_storm_of_kills_loses_nothing(tmp_path: Path) -> None:
                     await b.queue.wait_ready()
             await survivor.rest()
             assert await survivor.process.wait() == 0
-        events = await b.queue.unrelayed(limit=100_000)
+        events = await b.unrelayed()
         assert terminal(events) == Counter(tickets)
         assert len(tickets) == 200
         for ticket in tickets:
@@ -158,7 +158,7 @@ async def test_two_processes_share_thirty_jobs(tmp_path: Path) -> None:
         lines = [*await one.rest(), *await two.rest()]
         assert Counter(ticket for _, ticket in lines) == Counter(tickets)
         assert {word for word, _ in lines} == {"done"}
-        states = [event.state for event in await b.queue.unrelayed(limit=1_000)]
+        states = [event.state for event in await b.unrelayed()]
         assert Counter(states) == dict.fromkeys((TicketState.QUEUED, TicketState.PROCESSING, "completed"), 30)
 
 
@@ -177,7 +177,7 @@ async def test_stopped_process_is_fenced_when_it_goes_on(tmp_path: Path) -> None
             await zombie.go()
             assert await zombie.line() == ["fenced", ticket]
         assert await b.queue.result(TENANT, ticket) == b"current"
-        assert terminal(await b.queue.unrelayed()) == {ticket: 1}
+        assert terminal(await b.unrelayed()) == {ticket: 1}
 
 
 async def test_processes_wake_one_another(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ async def test_processes_wake_one_another(tmp_path: Path) -> None:
         ticket = (await b.put()).ticket_id
         async with other("hold", path) as worker:
             await worker.line()
-            await b.queue.relayed((await b.queue.unrelayed())[-1].cursor)
+            await b.relay_all()
             seen: list[object] = []
 
             async def wait() -> None:
@@ -199,7 +199,7 @@ async def test_processes_wake_one_another(tmp_path: Path) -> None:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(wait)
                 tasks.start_soon(watch)
-                tasks.start_soon(b.queue.wait_unrelayed)
+                tasks.start_soon(b.queue.wait_unrelayed, 0)
                 await anyio.lowlevel.checkpoint()
                 # Its answer comes after what the tasks asked of the file, so they wait by now.
                 await b.queue.stats()

@@ -56,6 +56,7 @@ class Health:
         durable: Whether tickets survive this process.
         depth: Requests waiting or running.
         outbox: Events that have not left yet.
+        outbox_lag: Seconds since the oldest of them happened; ``None`` when all have left, or none are to leave.
         lanes: Every lane that holds requests or was asked by this client.
     """
 
@@ -65,4 +66,5 @@ class Health:
     durable: bool
     depth: int
     outbox: int
+    outbox_lag: float | None
     lanes: tuple[LaneHealth, ...]

@@ -294,11 +294,23 @@ class LaneStats(NamedTuple):
 
 
 class QueueStats(NamedTuple):
-    """Counts of the whole queue."""
+    """Counts of the whole queue.
+
+    Attributes:
+        depth: Jobs that have not ended.
+        bytes: Size of their payloads.
+        outbox: Events that have not left.
+        outbox_oldest_at: UTC time of the oldest of them; ``None`` when all have left.
+        max_depth: Limit of depth and outbox together.
+        max_bytes: Limit of bytes.
+        oldest_created_at: UTC time at which the oldest job that has not ended was made.
+        lanes: Counts of each lane.
+    """
 
     depth: int
     bytes: int
     outbox: int
+    outbox_oldest_at: datetime | None
     max_depth: int
     max_bytes: int
     oldest_created_at: datetime | None

@@ -125,18 +125,43 @@ class WorkSource(Protocol):
 
 
 class Outbox(Protocol):
-    """Events that still have to leave. Written only when the queue was started with ``outbox=True``."""
+    """Events that still have to leave. Written only when the queue was started with ``outbox=True``.
 
-    async def unrelayed(self, limit: int = 100) -> list[JobEvent]:
-        """Return the oldest events that nobody acknowledged."""
+    There can be several outboxes, each a shard with a number from 0 and an order of its own. One relay at a time
+    leads a shard, under a token of its own choice: parallel relays would reorder the events of a ticket.
+    """
+
+    @property
+    def outbox_shards(self) -> int:
+        """How many outboxes there are. The events of one ticket are always in one of them."""
         ...
 
-    async def relayed(self, cursor: str) -> None:
-        """Acknowledge all events up to this one."""
+    async def lead(self, shard: int, token: str, seconds: float) -> bool:
+        """Take, or renew, the right to relay a shard for *seconds*; False while another token holds it."""
         ...
 
-    async def wait_unrelayed(self) -> None:
-        """Return when there is an event to relay."""
+    async def yield_lead(self, shard: int, token: str) -> None:
+        """Give the right back, if it is still this token's."""
+        ...
+
+    async def unrelayed(self, shard: int, limit: int = 100) -> list[JobEvent]:
+        """Return the oldest events that nobody acknowledged.
+
+        A durable queue returns only what is durable at its configured level: an event that could still be undone
+        must not be told.
+        """
+        ...
+
+    async def relayed(self, shard: int, cursor: str, token: str) -> bool:
+        """Acknowledge all events up to this one; their results are retained from now on.
+
+        False when the token no longer leads, because its time has passed or another took the lead: then nothing
+        changes.
+        """
+        ...
+
+    async def wait_unrelayed(self, shard: int) -> None:
+        """Return when there is an event to relay in this shard."""
         ...
 
 

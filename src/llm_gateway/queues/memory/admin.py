@@ -22,11 +22,12 @@ class MemoryAdmin(OnLedger, QueueAdmin):
     async def stats(self) -> QueueStats:
         """Counts, each kept up to date: nothing is scanned but the list of lanes."""
         now = self._ledger.clock.now()
-        lanes = tuple(book.stats(now) for book in self._ledger.lanes.values())
+        lanes, outbox = tuple(book.stats(now) for book in self._ledger.lanes.values()), self._ledger.journal.outbox
         return QueueStats(
             depth=self._ledger.depth,
             bytes=self._ledger.bytes,
-            outbox=len(self._ledger.journal.outbox),
+            outbox=len(outbox),
+            outbox_oldest_at=outbox[0].at if outbox else None,
             max_depth=self._ledger.options.max_depth,
             max_bytes=self._ledger.options.max_bytes,
             oldest_created_at=min((at for lane in lanes if (at := lane.oldest_created_at) is not None), default=None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from llm_gateway._core.jobs import JobEvent, JobView
 from llm_gateway._core.journal import concerns, event_of, number_of
 from llm_gateway.protocols import Outbox, Watch
+from llm_gateway.queues.memory.journal import Lead
 from llm_gateway.queues.memory.lanes import Record
 from llm_gateway.queues.memory.ledger import OnLedger
 
@@ -14,22 +15,46 @@ __all__ = ["MemoryOutbox", "MemoryWatch"]
 class MemoryOutbox(OnLedger, Outbox):
     """Events that still have to leave."""
 
-    async def unrelayed(self, limit: int = 100) -> list[JobEvent]:
+    @property
+    def outbox_shards(self) -> int:
+        """One."""
+        return 1
+
+    async def lead(self, shard: int, token: str, seconds: float) -> bool:
+        """Take, or renew, the right to relay for *seconds*; False while another token holds it."""
+        lead, now = self._ledger.journal.lead, self._ledger.clock.monotonic()
+        if lead is not None and lead.token != token and lead.ends > now:
+            return False
+        self._ledger.journal.lead = Lead(token, now + seconds)
+        return True
+
+    async def yield_lead(self, shard: int, token: str) -> None:
+        """Give the right back, if it is still this token's."""
+        if self._leads(token):
+            self._ledger.journal.lead = None
+
+    async def unrelayed(self, shard: int, limit: int = 100) -> list[JobEvent]:
         """Return the oldest events that nobody acknowledged."""
         return self._ledger.journal.unrelayed(limit)
 
-    async def relayed(self, cursor: str) -> None:
+    async def relayed(self, shard: int, cursor: str, token: str) -> bool:
         """Acknowledge all events up to this one; retention starts for jobs whose terminal event was among them.
+
+        False when the token no longer leads: then nothing changes.
 
         Raises:
             InvalidRequest: the cursor is none of this queue's.
         """
-        for event in self._ledger.journal.relayed(cursor):
+        number = number_of(cursor)
+        if not self._leads(token):
+            return False
+        for event in self._ledger.journal.relayed(number):
             record = self._ledger.records.get(event.ticket_id)
             if event.state.terminal and record is not None and not record.buried:
                 self._ledger.retain(record)
+        return True
 
-    async def wait_unrelayed(self) -> None:
+    async def wait_unrelayed(self, shard: int) -> None:
         """Return when there is an event to relay.
 
         Raises:
@@ -39,6 +64,10 @@ class MemoryOutbox(OnLedger, Outbox):
         while not self._ledger.journal.outbox:
             await self._ledger.journal.written.wait()
             self._ledger.check_open()
+
+    def _leads(self, token: str) -> bool:
+        lead = self._ledger.journal.lead
+        return lead is not None and lead.token == token and lead.ends > self._ledger.clock.monotonic()
 
 
 class MemoryWatch(OnLedger, Watch):

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from llm_gateway._core.jobs import JobEvent, JobView
 from llm_gateway._core.journal import LOG_LENGTH, event_of, number_of, scrubbed
 from llm_gateway.queues._signal import Signal
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "Lead"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """Who may relay the outbox, until a monotonic time."""
+
+    token: str
+    ends: float
 
 
 class Journal:
@@ -20,6 +28,7 @@ class Journal:
     def __init__(self) -> None:
         self.latest = 0
         self.outbox: deque[JobEvent] = deque()
+        self.lead: Lead | None = None
         self.written = Signal()
         self._log: dict[int, JobEvent] = {}
         self._tickets: dict[str, Signal] = {}
@@ -49,9 +58,9 @@ class Journal:
         """Return the oldest events of the outbox."""
         return list(islice(self.outbox, limit))
 
-    def relayed(self, cursor: str) -> list[JobEvent]:
-        """Drop the events up to a cursor from the outbox, and return them."""
-        number, gone = number_of(cursor), list[JobEvent]()
+    def relayed(self, number: int) -> list[JobEvent]:
+        """Drop the events up to a number from the outbox, and return them."""
+        gone = list[JobEvent]()
         while self.outbox and number_of(self.outbox[0].cursor) <= number:
             gone.append(self.outbox.popleft())
         return gone

@@ -105,3 +105,4 @@ def begin(ledger: Ledger, *, outbox: bool) -> None:
     ledger.relaying = outbox
     now = ledger.clock.monotonic()
     ledger.db.execute("UPDATE jobs SET sort = 0 WHERE place = 'held' AND renewed > ?", (now,))
+    ledger.db.execute("DELETE FROM leads WHERE renewed > ?", (now,))

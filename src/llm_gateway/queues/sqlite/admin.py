@@ -11,7 +11,7 @@ from llm_gateway.protocols import QueueAdmin
 from llm_gateway.queues._ulid import ulid
 from llm_gateway.queues.sqlite.desk import OnFile
 from llm_gateway.queues.sqlite.ledger import Ledger
-from llm_gateway.queues.sqlite.rows import Record, blob
+from llm_gateway.queues.sqlite.rows import Record, blob, read_time
 from llm_gateway.queues.sqlite.schema import one
 from llm_gateway.queues.sqlite.store import AT_ONCE, store, totals
 
@@ -85,10 +85,12 @@ def counted(ledger: Ledger) -> QueueStats:
     """Return the counts."""
     lanes = tuple(ledger.lanes.stats(ledger.clock.now()))
     depth, size, outbox = totals(ledger)
+    oldest = one(ledger.db, "SELECT at FROM events WHERE outbox = 1 ORDER BY number LIMIT 1")
     return QueueStats(
         depth=depth,
         bytes=size,
         outbox=outbox,
+        outbox_oldest_at=read_time(oldest[0]) if oldest is not None else None,
         max_depth=ledger.options.max_depth,
         max_bytes=ledger.options.max_bytes,
         oldest_created_at=min((at for lane in lanes if (at := lane.oldest_created_at) is not None), default=None),

@@ -12,7 +12,7 @@ from llm_gateway.protocols import Outbox, Watch
 from llm_gateway.queues.sqlite.desk import OnFile
 from llm_gateway.queues.sqlite.ledger import JOB_COLUMNS, JOB_TABLES, Ledger
 from llm_gateway.queues.sqlite.rows import Damaged, blob, integer, read_record
-from llm_gateway.queues.sqlite.schema import joined
+from llm_gateway.queues.sqlite.schema import joined, one
 
 __all__ = ["FileOutbox", "FileWatch"]
 
@@ -33,20 +33,66 @@ STATE, VERSION, UPDATED, FACTS, ECHO = 6, 7, 13, 16, 17
 class FileOutbox(OnFile, Outbox):
     """Events that still have to leave."""
 
-    async def unrelayed(self, limit: int = 100) -> list[JobEvent]:
-        """Return the oldest events that nobody acknowledged."""
+    @property
+    def outbox_shards(self) -> int:
+        """One."""
+        return 1
+
+    async def lead(self, shard: int, token: str, seconds: float) -> bool:
+        """Take, or renew, the right to relay for *seconds*; False while another token holds it.
+
+        It is shared by all processes of the host, and void once the machine has started anew.
+
+        Raises:
+            QueueUnavailable: the queue is closed or its file cannot be used.
+        """
+
+        def take(ledger: Ledger) -> bool:
+            now = ledger.clock.monotonic()
+            if one(ledger.db, "SELECT 1 FROM leads WHERE token != ? AND ends > ?", token, now) is not None:
+                return False
+            ledger.db.execute("INSERT OR REPLACE INTO leads VALUES (?, ?, ?, ?)", (shard, token, now + seconds, now))
+            return True
+
+        return await self._write(take)
+
+    async def yield_lead(self, shard: int, token: str) -> None:
+        """Give the right back, if it is still this token's.
+
+        Raises:
+            QueueUnavailable: the queue is closed or its file cannot be used.
+        """
+        await self._write(lambda ledger: ledger.db.execute("DELETE FROM leads WHERE token = ?", (token,)))
+
+    async def unrelayed(self, shard: int, limit: int = 100) -> list[JobEvent]:
+        """Return the oldest events that nobody acknowledged. What can be read of the file is on the disk.
+
+        Raises:
+            QueueUnavailable: the queue is closed or its file cannot be used.
+        """
         return await self._read(lambda ledger: leaving(ledger, limit))
 
-    async def relayed(self, cursor: str) -> None:
+    async def relayed(self, shard: int, cursor: str, token: str) -> bool:
         """Acknowledge all events up to this one; retention starts for jobs whose terminal event was among them.
+
+        False when the token no longer leads: then nothing changes.
 
         Raises:
             InvalidRequest: the cursor is none of this queue's.
+            QueueUnavailable: the queue is closed or its file cannot be used.
         """
         number = number_of(cursor)
-        await self._write(lambda ledger: acknowledge(ledger, number))
 
-    async def wait_unrelayed(self) -> None:
+        def fenced(ledger: Ledger) -> bool:
+            now = ledger.clock.monotonic()
+            if one(ledger.db, "SELECT 1 FROM leads WHERE token = ? AND ends > ?", token, now) is None:
+                return False
+            acknowledge(ledger, number)
+            return True
+
+        return await self._write(fenced)
+
+    async def wait_unrelayed(self, shard: int) -> None:
         """Return when there is an event to relay.
 
         Raises:
@@ -103,9 +149,15 @@ class FileWatch(OnFile, Watch):
 
 
 def leaving(ledger: Ledger, limit: int) -> list[JobEvent]:
-    """Return the oldest events of the outbox."""
-    rows = ledger.db.execute(EVENT + "WHERE e.outbox = 1 ORDER BY e.number LIMIT ?", (limit,)).fetchall()
-    return readable_events(rows, to_leave=True)
+    """Return the oldest events of the outbox. One whose row is damaged does not hold up those behind it."""
+    found, after = list[JobEvent](), 0
+    where = "WHERE e.outbox = 1 AND e.number > ? ORDER BY e.number LIMIT ?"
+    while rows := ledger.db.execute(EVENT + where, (after, limit)).fetchall():
+        found += readable_events(rows, to_leave=True)
+        if found or len(rows) < limit:
+            break
+        after = integer(rows[-1][WIDTH + 1])
+    return found
 
 
 def acknowledge(ledger: Ledger, number: int) -> None:

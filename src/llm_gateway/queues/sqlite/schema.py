@@ -25,6 +25,7 @@ STATEMENTS: Final = 256
 #   sort   the fair tag | the time in microseconds | nothing | the monotonic end of the lease
 #   renewed  monotonic time at which the lease was given or prolonged
 #   retain   when the content goes; NULL until retention starts
+# leads: who may relay the outbox, by monotonic time: until when, and since when without renewal.
 # Times are whole microseconds since 1970, UTC.
 TABLES: Final = """
 CREATE TABLE totals (
@@ -71,6 +72,7 @@ CREATE TABLE events (
     at INTEGER NOT NULL, facts TEXT NOT NULL, outbox INTEGER NOT NULL, echo BLOB);
 CREATE INDEX events_leaving ON events (number) WHERE outbox = 1;
 CREATE INDEX events_of_job ON events (job);
+CREATE TABLE leads (shard INTEGER PRIMARY KEY, token TEXT NOT NULL, ends REAL NOT NULL, renewed REAL NOT NULL);
 CREATE TABLE parked_groups (
     tenant TEXT NOT NULL, grp TEXT NOT NULL, lane INTEGER NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (tenant, grp, lane)) WITHOUT ROWID;

@@ -160,7 +160,7 @@ class BoundsSuite(QueueSuite):
             await b.queue.cancel(TENANT, (await b.put()).ticket_id)
             with pytest.raises(QueueFull):
                 await b.queue.enqueue(b.job())
-            await b.queue.relayed((await b.queue.unrelayed())[-1].cursor)
+            await b.relay_all()
             await b.put()
 
     async def test_refused_by_size(self) -> None:

@@ -13,17 +13,24 @@ from llm_gateway._core.jobs import Complete, Fail, Release
 from llm_gateway._core.lifecycle import TERMINAL, TicketState
 from llm_gateway._core.requests import Priority
 from llm_gateway.errors import QueueError, QueueUnavailable, TicketNotFound
-from llm_gateway.options import QueueOptions
 from llm_gateway.testing.clock import settle
-from llm_gateway.testing.conformance.bench import BOOM, LANE, OTHER_LANE, TENANT, Bench, QueueSuite, check, same
+from llm_gateway.testing.conformance.bench import (
+    BOOM,
+    LANE,
+    OTHER_LANE,
+    PATIENCE,
+    TENANT,
+    Bench,
+    QueueSuite,
+    check,
+    same,
+)
 
 __all__ = ["AdminSuite", "FairnessSuite", "WatchSuite"]
 
-PATIENCE = 10.0
-
 
 class WatchSuite(QueueSuite):
-    """Events and waits."""
+    """Events that are watched, and waits."""
 
     async def test_each_transition_tells_once(self) -> None:
         """The events of a ticket carry the versions 1, 2, 3 … and exactly one terminal state."""
@@ -38,48 +45,6 @@ class WatchSuite(QueueSuite):
             same([event.version for event in events], list(range(1, 8)))
             same([event.state for event in events if event.state in TERMINAL], [TicketState.COMPLETED])
             same([event.view.version for event in events], list(range(1, 8)))
-
-    async def test_outbox_is_written_only_when_asked(self) -> None:
-        """Without an outbox nothing piles up."""
-        async with self.bench(outbox=False) as b:
-            await b.complete(await b.take())
-            same(await b.queue.unrelayed(), [])
-            same((await b.queue.stats()).outbox, 0)
-
-    async def test_outbox_is_read_in_order_and_acknowledged(self) -> None:
-        """Events leave oldest first, and stay until they are acknowledged."""
-        async with self.bench() as b:
-            for _ in range(3):
-                await b.put()
-            first = await b.queue.unrelayed(limit=2)
-            same(await b.queue.unrelayed(limit=2), first)
-            await b.queue.relayed(first[-1].cursor)
-            await b.queue.relayed(first[-1].cursor)
-            same((len(await b.queue.unrelayed()), (await b.queue.stats()).outbox), (1, 1))
-
-    async def test_relay_is_woken(self) -> None:
-        """A relay that waits returns at the next event, and at once while there is one."""
-        async with self.bench() as b:
-            await self.returns(b.queue.wait_unrelayed, when=b.put)
-            with anyio.fail_after(PATIENCE):
-                await b.queue.wait_unrelayed()
-
-    async def test_result_is_kept_from_its_relay_on(self) -> None:
-        """Retention starts when the terminal event has left; then the ticket goes."""
-        async with self.bench(QueueOptions(result_retention=timedelta(seconds=100))) as b:
-            lease = await b.take()
-            await b.complete(lease)
-            b.clock.advance(1000)
-            await b.queue.sweep()
-            same(await b.queue.result(TENANT, lease.job.ticket_id), b"the answer")
-            await b.queue.relayed((await b.queue.unrelayed())[-1].cursor)
-            b.clock.advance(99)
-            await b.queue.sweep()
-            same(await b.queue.result(TENANT, lease.job.ticket_id), b"the answer")
-            b.clock.advance(1)
-            await b.queue.sweep()
-            with pytest.raises(TicketNotFound):
-                await b.queue.result(TENANT, lease.job.ticket_id)
 
     async def test_waiter_is_told_of_a_change(self) -> None:
         """A waiter returns with the job once its version is beyond the one it knows, and at once if it is already."""
@@ -174,7 +139,7 @@ class WatchSuite(QueueSuite):
         """Whoever waits when the queue closes is told so, and nothing is taken in afterwards."""
         async with self.bench() as b:
             ticket = (await b.put()).ticket_id
-            await b.queue.relayed((await b.queue.unrelayed())[-1].cursor)
+            await b.relay_all()
             told: list[type[QueueError]] = []
 
             async def wait(ask: Callable[[], Awaitable[object]]) -> None:
@@ -185,7 +150,7 @@ class WatchSuite(QueueSuite):
             with anyio.fail_after(PATIENCE):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(wait, b.queue.wait_ready)
-                    tasks.start_soon(wait, b.queue.wait_unrelayed)
+                    tasks.start_soon(wait, lambda: b.queue.wait_unrelayed(0))
                     tasks.start_soon(wait, lambda: b.queue.wait(TENANT, ticket, beyond=1))
                     tasks.start_soon(wait, lambda: b.queue.events(TENANT, group=None, after=None))
                     await settle()
@@ -197,21 +162,6 @@ class WatchSuite(QueueSuite):
                 await b.claim()
             with anyio.fail_after(PATIENCE):
                 await wait(b.queue.wait_ready)
-
-    async def returns(self, wait: Callable[[], Awaitable[object]], *, when: Callable[[], Awaitable[object]]) -> None:
-        """Check that *wait* is still waiting until *when* is done, and then returns."""
-        done = anyio.Event()
-
-        async def waiting() -> None:
-            await wait()
-            done.set()
-
-        with anyio.fail_after(PATIENCE):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(waiting)
-                await settle()
-                check(not done.is_set(), "returned too early")
-                await when()
 
     async def cursor_of_first_put(self, b: Bench) -> str:
         """Store a job and return the cursor of its event."""
@@ -387,4 +337,4 @@ class AdminSuite(QueueSuite):
             view = await b.put()
             await b.queue.start(outbox=True)
             same(await b.state(view.ticket_id), TicketState.QUEUED)
-            same(len(await b.queue.unrelayed()), 1)
+            same(len(await b.unrelayed()), 1)

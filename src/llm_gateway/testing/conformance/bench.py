@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
 from typing import Final
 
+import anyio
 import pytest
 
 from llm_gateway._core.jobs import (
@@ -28,15 +29,17 @@ from llm_gateway._core.requests import Priority
 from llm_gateway._facts import Attempt, Fault, Sent
 from llm_gateway.options import QueueOptions
 from llm_gateway.protocols import QueueBackend
-from llm_gateway.testing.clock import FakeClock
+from llm_gateway.testing.clock import FakeClock, settle
 
-__all__ = ["BOOM", "LANE", "LEASE", "OTHER_LANE", "TENANT", "TTL", "Bench", "QueueSuite", "check", "same"]
+__all__ = ["BOOM", "LANE", "LEASE", "OTHER_LANE", "PATIENCE", "TENANT", "TTL", "Bench", "QueueSuite", "check", "same"]
 
 TENANT: Final = "school-1"
 LANE: Final = Lane("simulated", "judge-1")
 OTHER_LANE: Final = Lane("simulated", "judge-2")
 LEASE: Final = 30.0
 TTL: Final = 3600.0
+PATIENCE: Final = 10.0
+MOST_EVENTS: Final = 100_000
 BOOM: Final = JobError(type="MalformedResponse", message="The answer was cut.", fault=Fault.MALFORMED)
 
 
@@ -128,7 +131,31 @@ class Bench:
 
     async def told(self, ticket_id: str) -> list[JobEvent]:
         """Return the events of a ticket that stand in the outbox."""
-        return [event for event in await self.queue.unrelayed(limit=10_000) if event.ticket_id == ticket_id]
+        return [event for event in await self.unrelayed() if event.ticket_id == ticket_id]
+
+    async def unrelayed(self) -> list[JobEvent]:
+        """Return what stands in the outboxes, shard after shard."""
+        shards = [await self.queue.unrelayed(shard, limit=MOST_EVENTS) for shard in range(self.queue.outbox_shards)]
+        return [event for events in shards for event in events]
+
+    async def relay_all(self) -> list[JobEvent]:
+        """Take everything out of the outboxes, and return it; nobody else may lead."""
+        gone, token = list[JobEvent](), f"relay-{next(self.numbers)}"
+        for shard in range(self.queue.outbox_shards):
+            if events := await self.queue.unrelayed(shard, limit=MOST_EVENTS):
+                check(await self.queue.lead(shard, token, LEASE), "another relay led")
+                check(await self.queue.relayed(shard, events[-1].cursor, token), "the lead was lost")
+                await self.queue.yield_lead(shard, token)
+                gone += events
+        return gone
+
+    async def shard_of(self, ticket_id: str) -> int:
+        """Return the outbox that an event of this ticket stands in."""
+        for shard in range(self.queue.outbox_shards):
+            if any(event.ticket_id == ticket_id for event in await self.queue.unrelayed(shard, limit=MOST_EVENTS)):
+                return shard
+        message = "no outbox holds an event of the ticket"
+        raise AssertionError(message)
 
     async def lane(self, lane: Lane = LANE) -> LaneStats:
         """Return the counts of a lane."""
@@ -163,3 +190,18 @@ class QueueSuite:
             yield Bench(queue, clock, count(1))
         finally:
             await queue.aclose()
+
+    async def returns(self, wait: Callable[[], Awaitable[object]], *, when: Callable[[], Awaitable[object]]) -> None:
+        """Check that *wait* is still waiting until *when* is done, and then returns."""
+        done = anyio.Event()
+
+        async def waiting() -> None:
+            await wait()
+            done.set()
+
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(waiting)
+                await settle()
+                check(not done.is_set(), "returned too early")
+                await when()

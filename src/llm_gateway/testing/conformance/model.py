@@ -278,10 +278,7 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def events_agree(self) -> None:
         """A ticket's events are 1..v, the last tells its state, at most one is terminal, at most one has a result."""
-        fresh = self.run(self.queue.unrelayed(limit=1_000))
-        if fresh:
-            self.run(self.queue.relayed(fresh[-1].cursor))
-        self.events += fresh
+        self.events += self.run(self.b.relay_all())
         for ticket, job in self.jobs.items():
             told = [event for event in self.events if event.ticket_id == ticket]
             same([event.version for event in told], list(range(1, job.version + 1)))

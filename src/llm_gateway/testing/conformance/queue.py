@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import pytest
 
+from llm_gateway.testing.conformance._relaying import RelaySuite
 from llm_gateway.testing.conformance._submitting import BoundsSuite, KeysSuite, RemovalSuite
 from llm_gateway.testing.conformance._watching import AdminSuite, FairnessSuite, WatchSuite
 from llm_gateway.testing.conformance._working import ClaimSuite, FinishSuite, RecoverySuite
@@ -28,6 +29,7 @@ class QueueConformance(
     FinishSuite,
     RecoverySuite,
     WatchSuite,
+    RelaySuite,
     FairnessSuite,
     AdminSuite,
 ):

@@ -1,0 +1,146 @@
+"""Contract point 4: events that leave, and the right to take them out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import anyio
+import pytest
+
+from llm_gateway.errors import TicketNotFound
+from llm_gateway.options import QueueOptions
+from llm_gateway.testing.conformance.bench import LEASE, PATIENCE, TENANT, QueueSuite, check, same
+
+__all__ = ["RelaySuite"]
+
+
+class RelaySuite(QueueSuite):
+    """The outboxes: what stands in them, and who may take it out."""
+
+    async def test_outbox_is_written_only_when_asked(self) -> None:
+        """Without an outbox nothing piles up."""
+        async with self.bench(outbox=False) as b:
+            await b.complete(await b.take())
+            same(await b.unrelayed(), [])
+            stats = await b.queue.stats()
+            same((stats.outbox, stats.outbox_oldest_at), (0, None))
+
+    async def test_outbox_is_read_in_order_and_acknowledged(self) -> None:
+        """The events of a ticket leave oldest first, and stay until they are acknowledged."""
+        async with self.bench() as b:
+            lease = await b.take()
+            await b.complete(lease)
+            shard = await b.shard_of(lease.job.ticket_id)
+            first = await b.queue.unrelayed(shard, limit=2)
+            same([event.version for event in first], [1, 2])
+            same(await b.queue.unrelayed(shard, limit=2), first)
+            check(await b.queue.lead(shard, "relay", LEASE), "nobody leads")
+            for _ in range(2):
+                check(await b.queue.relayed(shard, first[-1].cursor, "relay"), "the lead was lost")
+            same([event.version for event in await b.queue.unrelayed(shard)], [3])
+            same((await b.queue.stats()).outbox, 1)
+
+    async def test_oldest_event_is_known(self) -> None:
+        """The counts tell when the oldest event happened that has not left."""
+        async with self.bench() as b:
+            first = await b.put()
+            b.clock.advance(5)
+            await b.put()
+            same((await b.queue.stats()).outbox_oldest_at, first.updated_at)
+            await b.relay_all()
+            same((await b.queue.stats()).outbox_oldest_at, None)
+            b.clock.advance(5)
+            third = await b.put()
+            same((await b.queue.stats()).outbox_oldest_at, third.updated_at)
+
+    async def test_ticket_stays_in_one_shard(self) -> None:
+        """All events of a ticket are in one shard, in the order of its versions."""
+        async with self.bench() as b:
+            for number in range(20):
+                lease = await b.take(b.job(f"key-of-{number}"))
+                await b.complete(lease)
+            homes: dict[str, set[int]] = {}
+            for shard in range(b.queue.outbox_shards):
+                for event in await b.queue.unrelayed(shard):
+                    homes.setdefault(event.ticket_id, set()).add(shard)
+            same({len(shards) for shards in homes.values()}, {1})
+            same({tuple(event.version for event in await b.told(ticket)) for ticket in homes}, {(1, 2, 3)})
+
+    async def test_relay_is_woken(self) -> None:
+        """A relay that waits returns at the next event of its shard, and at once while there is one."""
+        async with self.bench() as b:
+            job = b.job()
+            shard = await b.shard_of((await b.put(job)).ticket_id)
+            await b.relay_all()
+            await self.returns(
+                lambda: b.queue.wait_unrelayed(shard), when=lambda: b.queue.cancel(TENANT, job.ticket_id)
+            )
+            with anyio.fail_after(PATIENCE):
+                await b.queue.wait_unrelayed(shard)
+
+    async def test_one_relay_leads(self) -> None:
+        """While one token leads a shard no other does; it may renew, and leads until its time has passed."""
+        async with self.bench() as b:
+            same([await b.queue.lead(0, token, LEASE) for token in ("one", "two", "one")], [True, False, True])
+            b.clock.advance(LEASE - 1)
+            check(await b.queue.lead(0, "one", LEASE), "the leader could not renew")
+            b.clock.advance(LEASE - 1)
+            check(not await b.queue.lead(0, "two", LEASE), "the renewed lease was ignored")
+            b.clock.advance(1)
+            check(await b.queue.lead(0, "two", LEASE), "the lease did not lapse")
+            check(not await b.queue.lead(0, "one", LEASE), "the lead was taken from its new holder")
+
+    async def test_shards_are_led_apart(self) -> None:
+        """Leading one shard does not hinder leading another."""
+        async with self.bench() as b:
+            for shard in range(b.queue.outbox_shards):
+                check(await b.queue.lead(shard, f"relay-{shard}", LEASE), "another shard's lead was in the way")
+
+    async def test_lead_is_given_back(self) -> None:
+        """Whoever leads can give the lead back at once; nobody can give back another's."""
+        async with self.bench() as b:
+            await b.queue.lead(0, "one", LEASE)
+            await b.queue.yield_lead(0, "two")
+            check(not await b.queue.lead(0, "two", LEASE), "the lead was given back by a stranger")
+            await b.queue.yield_lead(0, "one")
+            check(await b.queue.lead(0, "two", LEASE), "the lead was not given back")
+            await b.queue.yield_lead(0, "one")
+            check(not await b.queue.lead(0, "three", LEASE), "the lead was given back by who had it before")
+
+    async def test_only_the_leader_acknowledges(self) -> None:
+        """An acknowledgement of who never led, whose lease has lapsed or who was followed changes nothing."""
+        async with self.bench() as b:
+            shard = await b.shard_of((await b.put()).ticket_id)
+            (event,) = await b.queue.unrelayed(shard)
+
+            async def refused(token: str) -> bool:
+                reply = await b.queue.relayed(shard, event.cursor, token)
+                return not reply and await b.queue.unrelayed(shard) == [event]
+
+            check(await refused("one"), "a stranger acknowledged")
+            await b.queue.lead(shard, "one", LEASE)
+            check(await refused("two"), "a standby acknowledged")
+            b.clock.advance(LEASE)
+            check(await refused("one"), "a lapsed lease was enough")
+            await b.queue.lead(shard, "two", LEASE)
+            check(await refused("one"), "the former leader acknowledged")
+            check(await b.queue.relayed(shard, event.cursor, "two"), "the leader was refused")
+            same(await b.unrelayed(), [])
+
+    async def test_result_is_kept_from_its_relay_on(self) -> None:
+        """Retention starts when the terminal event has left; then the ticket goes."""
+        async with self.bench(QueueOptions(result_retention=timedelta(seconds=100))) as b:
+            lease = await b.take(replace(b.job(), group="g"))
+            await b.complete(lease)
+            b.clock.advance(1000)
+            await b.queue.sweep()
+            same(await b.queue.result(TENANT, lease.job.ticket_id), b"the answer")
+            await b.relay_all()
+            b.clock.advance(99)
+            await b.queue.sweep()
+            same(await b.queue.result(TENANT, lease.job.ticket_id), b"the answer")
+            b.clock.advance(1)
+            await b.queue.sweep()
+            with pytest.raises(TicketNotFound):
+                await b.queue.result(TENANT, lease.job.ticket_id)
