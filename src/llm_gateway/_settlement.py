@@ -150,9 +150,10 @@ class Settlement:
     async def _completion(self, job: JobView, result: StoredResult, call: Call) -> Disposition:
         try:
             await self._engine.pins.require(job.tenant, call, result.receipt.served_model)
-        except ModelMismatch:
+        except ModelMismatch as error:
             call.blame(Fault.MODEL_MISMATCH)
-            return Park(reason=WaitReason.MODEL_CHANGED, scope=ParkScope.GROUP, attempt=call.attempts[-1])
+            # Its answer is paid for and of no use; the rest of the group must not pay for more of the same.
+            return Fail(error=job_error(error), attempt=call.attempts[-1], park_group=WaitReason.MODEL_CHANGED)
         except QueueUnavailable:
             call.blame(Fault.MODEL_UNCHECKED)
             raise

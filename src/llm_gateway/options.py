@@ -140,12 +140,14 @@ class WorkerOptions(Options):
 
     Attributes:
         concurrency: Requests worked on at once.
+        lane_concurrency: Most of them of one lane, so that a slow lane cannot take every place; ``None``: no limit.
         lease_seconds: How long a claim holds without a heartbeat; it is renewed at a third of that.
         sweep_seconds: How often expired and abandoned requests are looked for.
         drain_timeout: Seconds given to running requests at shutdown before they go back.
     """
 
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 8
+    lane_concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = None
     lease_seconds: Seconds = 30.0
     sweep_seconds: Seconds = 5.0
     drain_timeout: Annotated[float, Field(ge=0.0, le=3_600.0)] = 20.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from secrets import token_hex
@@ -17,6 +18,7 @@ from llm_gateway._core.latch import CANARY
 from llm_gateway._core.outcomes import WaitReason
 from llm_gateway._core.payloads import read_job
 from llm_gateway._engine import Engine
+from llm_gateway._pipeline import Call
 from llm_gateway._settlement import Settlement, job_error, stop
 from llm_gateway._tickets import Tickets
 from llm_gateway.errors import LLMGatewayError
@@ -55,6 +57,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._freed = asyncio.Event()
         self._turn = 0
+        self._busy: Counter[Lane] = Counter()
         self._canaries: dict[Lane, float] = {}
         self._unanswered: dict[Lane, str] = {}
         self._served: dict[Lane, float] = {}
@@ -137,7 +140,7 @@ class Worker:
 
     async def _look_at(self, stats: LaneStats) -> Round:
         key = self._engine.key_of(stats.lane)
-        free = self._options.concurrency - self.running
+        free = self._free(stats.lane)
         if key is None or free <= 0 or stats.gate.paused:
             return Round(0, math.inf)
         if stats.gate.parked is not None:
@@ -149,6 +152,12 @@ class Worker:
             return Round(0, math.inf)
         delay = self._engine.parts.limiter.delay(key)
         return Round(0, delay) if delay > 0.0 else await self._claim(key, min(free, ready, self._allowed(key)))
+
+    def _free(self, lane: Lane) -> int:
+        """How many jobs of a lane there is a place for."""
+        free = self._options.concurrency - self.running
+        most = self._options.lane_concurrency
+        return free if most is None else min(free, most - self._busy[lane])
 
     def _allowed(self, key: CircuitKey) -> int:
         """How many jobs the account takes: of a latched one a canary at most, for those beside it would be parked."""
@@ -179,9 +188,20 @@ class Worker:
         if leases:
             self._canaries[key.lane] = self._clock.monotonic() + CANARY
         for lease, permit in zip(leases, permits, strict=False):
-            task = self._running.start(self._work(lease, permit), f"job {lease.job.ticket_id}")
-            task.add_done_callback(lambda _: self._freed.set())
+            self._start(lease, permit)
         return Round(len(leases), rejection.retry_in if rejection is not None else math.inf)
+
+    def _start(self, lease: Lease, permit: Permit) -> None:
+        lane = lease.job.lane
+        self._busy[lane] += 1
+        task = self._running.start(self._work(lease, permit), f"job {lease.job.ticket_id}")
+        task.add_done_callback(lambda _: self._ended(lane))
+
+    def _ended(self, lane: Lane) -> None:
+        self._busy[lane] -= 1
+        if not self._busy[lane]:
+            del self._busy[lane]
+        self._freed.set()
 
     async def _claimed(self, lane: Lane, count: int) -> list[Lease]:
         """Claim jobs; a claim whose reply was lost is asked again under its own id, so that its jobs come to light."""
@@ -204,26 +224,50 @@ class Worker:
         return permits, None
 
     async def _work(self, lease: Lease, permit: Permit) -> None:
-        used = False
+        call: Call | None = None
         try:
-            data = await self._tickets.open_payload(lease.job, lease.payload)
-            stored = read_job(data)
-            call = self._engine.prepare(stored.request, stored.schema, deadline=math.inf, live=False)
-            call.permit, used = permit, True
-        except LLMGatewayError as error:
-            await self._refuse(lease, Fail(error=job_error(error)))
-            return
+            call = await self._opened(lease)
         finally:
-            if not used:
+            if call is None:
                 self._engine.parts.breaker.ignore(permit)
+        if call is None:
+            return
+        call.permit = permit
         timeout = self._engine.parts.http.attempt_timeout
         work = asyncio.create_task(self._engine.once(call, timeout))
         await self._settlement.tend(lease, work, call)
         self._measure(lease.job.lane)
 
+    async def _opened(self, lease: Lease) -> Call | None:
+        """Make the call of a job; ``None`` when the job has failed or expired instead."""
+        try:
+            call = await self._call_of(lease)
+        except LLMGatewayError as error:
+            await self._refuse(lease, Fail(error=job_error(error)))
+            return None
+        except asyncio.CancelledError:
+            # Nothing was sent: the job goes back now rather than when its lease lapses, which counts as a crash.
+            back = self._queue.finish(lease, Release(reason=WaitReason.SHUTDOWN))
+            self._engine.settlements.start(back, f"hand back {lease.job.ticket_id}")
+            raise
+        # The time to live is looked at last: what is over by now must not be paid for.
+        if lease.job.expires_at > self._clock.now():
+            return call
+        await self._expire(lease)
+        return None
+
+    async def _call_of(self, lease: Lease) -> Call:
+        stored = read_job(await self._tickets.open_payload(lease.job, lease.payload))
+        return self._engine.prepare(stored.request, stored.schema, deadline=math.inf, live=False)
+
     async def _refuse(self, lease: Lease, disposition: Disposition) -> None:
         logger.error("Ticket %s cannot be read or sent as it is stored", lease.job.ticket_id)
         await self._queue.finish(lease, disposition)
+
+    async def _expire(self, lease: Lease) -> None:
+        # Handed back first: a job that expires under a lease is recorded as a call that may be billed.
+        await self._queue.finish(lease, Release(reason=WaitReason.DEADLINE))
+        await self._queue.sweep()
 
     def _measure(self, lane: Lane) -> None:
         """Keep a moving average of jobs per second, for estimates of waiting time."""

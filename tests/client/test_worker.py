@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from tests.client.desk import Desk, outage
 
-from llm_gateway import Completed, LLMClient, LLMRequest, Message, Pending
+from llm_gateway import Completed, LLMClient, LLMRequest, Message, Pending, TicketEvent
+from llm_gateway._core.circuit import CircuitKey, CircuitState
 from llm_gateway._core.observations import ObservationKind
 from llm_gateway._core.schema import TEXT
 from llm_gateway._facts import Fault
@@ -22,6 +25,36 @@ from llm_gateway.errors import (
     TicketExpired,
     TicketFailed,
 )
+from llm_gateway.options import WorkerOptions
+from llm_gateway.testing import FakeCodec
+
+
+class SlowCodec(FakeCodec):
+    """Takes time to open a payload."""
+
+    def __init__(self, desk: Desk, seconds: float) -> None:
+        super().__init__()
+        self._desk = desk
+        self._seconds = seconds
+
+    async def open(self, data: bytes, *, tenant: str, ticket_id: str, kind: str) -> bytes:
+        """Let time pass first."""
+        self._desk.clock.advance(self._seconds)
+        return await super().open(data, tenant=tenant, ticket_id=ticket_id, kind=kind)
+
+
+class StuckCodec(FakeCodec):
+    """Opens nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = asyncio.Event()
+
+    async def open(self, data: bytes, *, tenant: str, ticket_id: str, kind: str) -> bytes:
+        """Never return."""
+        self.reached.set()
+        await asyncio.Event().wait()
+        return data
 
 
 async def submitted(client: LLMClient, question: LLMRequest, count: int) -> list[str]:
@@ -154,17 +187,53 @@ async def test_parks(desk: Desk, client: LLMClient, question: LLMRequest, error:
 
 
 async def test_model_change_parks_group(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
-    """A group whose model changes half-way is parked, so that two judges are never mixed silently."""
+    """The first answer of another model fails its ticket and parks the rest of the group, unsent and unspent."""
     grouped = question.model_copy(update={"group": "batch-7"})
     await client.complete(grouped)
     call = desk.provider.prepare(grouped, TEXT)
     other = replace(desk.provider.answer(call, "x"), served_model="m-1-2027")
     desk.provider.script(other)
-    tickets = await submitted(client, grouped, 3)
+    first, *rest = await submitted(client, grouped, 3)
     async with client.worker(concurrency=1):
+        with pytest.raises(TicketFailed) as caught:
+            await client.result(first, timeout=5)
         await desk.clock.run_for(30.0)
-        reasons = {(await client.status(ticket)).ticket.reason for ticket in tickets}
-    assert (reasons, len(desk.provider.calls)) == ({"model_changed"}, 2)
+        waiting = [await client.status(ticket) for ticket in rest]
+    assert (caught.value.fault, len(desk.provider.calls)) == (Fault.MODEL_MISMATCH, 2)
+    assert {(status.ticket.reason, status.attempts) for status in waiting} == {("model_changed", 0)}
+
+
+async def test_model_change_is_told(desk: Desk, question: LLMRequest) -> None:
+    """The event of the ticket that failed names the mismatch, and each parked ticket has an event with the reason."""
+    grouped = question.model_copy(update={"group": "batch-7"})
+    told: list[TicketEvent] = []
+    async with LLMClient([desk.provider], desk.queue, desk.parts, on_event=told.append) as client_:
+        await client_.complete(grouped)
+        call = desk.provider.prepare(grouped, TEXT)
+        desk.provider.script(replace(desk.provider.answer(call, "x"), served_model="m-1-2027"))
+        first, second = await submitted(client_, grouped, 2)
+        async with client_.worker(concurrency=1):
+            await desk.clock.run_for(30.0)
+    last = {event.ticket_id: (event.state.value, event.reason, event.error and event.error.type) for event in told}
+    assert {first: ("failed", None, "ModelMismatch"), second: ("queued", "model_changed", None)} == last
+
+
+async def test_slow_lane_leaves_places(desk: Desk, question: LLMRequest) -> None:
+    """With a bound for each lane, a lane whose calls hang takes its own places only and the others go on."""
+    parts = replace(desk.parts, worker=WorkerOptions(concurrency=4, lane_concurrency=2))
+    desk.provider.hold()
+    async with LLMClient([desk.provider], desk.queue, parts) as client_:
+        await submitted(client_, question, 6)
+        await submitted(client_, question.model_copy(update={"model": "m-2"}), 6)
+        async with client_.worker() as worker:
+            await desk.provider.wait_for_calls(4)
+            await desk.clock.run_for(30.0)
+            assert (Counter({"m-1": 2, "m-2": 2}), 4) == (
+                Counter(call.model for call in desk.provider.calls),
+                worker.running,
+            )
+            desk.provider.release()
+            await desk.provider.wait_for_calls(12)
 
 
 async def test_expires_unpaid(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
@@ -176,6 +245,38 @@ async def test_expires_unpaid(desk: Desk, client: LLMClient, question: LLMReques
         with pytest.raises(TicketExpired):
             await client.result(ticket, timeout=5)
     assert desk.provider.calls == []
+
+
+async def test_expires_between_claim_and_call(desk: Desk, question: LLMRequest) -> None:
+    """A request whose ttl passes after it was claimed, while its payload is opened, is not sent either."""
+    parts = replace(desk.parts, codec=SlowCodec(desk, 31.0))
+    async with LLMClient([desk.provider], desk.queue, parts) as client_:
+        (ticket,) = await submitted(client_, question.model_copy(update={"ttl": timedelta(seconds=30)}), 1)
+        async with client_.worker():
+            with pytest.raises(TicketExpired) as caught:
+                await client_.result(ticket, timeout=5)
+    assert (desk.provider.calls, caught.value.attempts) == ([], ())
+
+
+async def test_stopped_before_the_call(desk: Desk, question: LLMRequest) -> None:
+    """A worker stopped while it opens a payload hands the job back unspent, without a crash, at once."""
+    codec = StuckCodec()
+    async with LLMClient([desk.provider], desk.queue, replace(desk.parts, codec=codec)) as client_:
+        (ticket,) = await submitted(client_, question, 1)
+        async with client_.worker(drain_timeout=0):
+            await codec.reached.wait()
+    job = await desk.queue.get("", ticket)
+    assert ("queued", "shutdown", 0, 0) == (job.state, job.reason, job.attempts, job.crashes)
+    assert desk.breaker.snapshot(CircuitKey(desk.provider.endpoint, job.lane)).state is CircuitState.CLOSED
+
+
+async def test_installs_no_signal_handlers(client: LLMClient) -> None:
+    """A worker inside a service leaves the service's signal handlers alone."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    async with client.worker():
+        during = {number: signal.getsignal(number) for number in before}
+    after = {number: signal.getsignal(number) for number in before}
+    assert (before, before) == (during, after)
 
 
 async def test_drain_hands_back(desk: Desk, client: LLMClient, question: LLMRequest) -> None:

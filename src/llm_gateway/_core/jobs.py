@@ -185,10 +185,18 @@ class Complete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fail:
-    """End as a dead letter; the payload is kept for `QueueAdmin.requeue`."""
+    """End as a dead letter; the payload is kept for `QueueAdmin.requeue`.
+
+    Attributes:
+        error: Why it failed.
+        attempt: The attempt that ended it.
+        park_group: Park the rest of the job's group in this lane for this reason, in the same step; ``None``, or a
+            job without a group, parks nothing.
+    """
 
     error: JobError
     attempt: Attempt | None = None
+    park_group: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,8 @@ from llm_gateway._core.jobs import (
     JobError,
     JobView,
     LaneGate,
+    Park,
+    ParkScope,
     Release,
     Retry,
 )
@@ -20,7 +22,7 @@ from llm_gateway._core.lifecycle import Trigger
 from llm_gateway._core.outcomes import WaitReason
 from llm_gateway._facts import Attempt, Fault, Sent
 
-__all__ = ["HISTORY_LIMIT", "Settlement", "allowance", "lapse", "lost_attempt", "remember", "settle"]
+__all__ = ["HISTORY_LIMIT", "Settlement", "allowance", "group_parking", "lapse", "lost_attempt", "remember", "settle"]
 
 HISTORY_LIMIT: Final = 32
 
@@ -56,6 +58,15 @@ def settle(view: JobView, disposition: Disposition, now: datetime) -> Settlement
             return Settlement(trigger=Trigger.RELEASED, view=waiting)
         case _:
             return Settlement(trigger=Trigger.PARKED, view=replace(tried, reason=disposition.reason))
+
+
+def group_parking(view: JobView, disposition: Disposition) -> tuple[str, str] | None:
+    """Tell which group a disposition parks and why; ``None`` when it parks none. The lane is the job's own."""
+    match disposition:
+        case Fail(park_group=str(reason)) | Park(reason=reason, scope=ParkScope.GROUP):
+            return (view.group, reason) if view.group is not None else None
+        case _:
+            return None
 
 
 def lapse(view: JobView, lost: Attempt | None, max_crashes: int) -> Settlement:

@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 
 import anyio
 
-from llm_gateway._core.jobs import Disposition, FinishReply, JobView, Lane, LaneStats, Lease, Park, ParkScope, Swept
+from llm_gateway._core.jobs import Disposition, FinishReply, Lane, LaneStats, Lease, Park, ParkScope, Swept
 from llm_gateway._core.lifecycle import TicketState, Trigger
-from llm_gateway._core.settlement import allowance, lapse, settle
+from llm_gateway._core.settlement import allowance, group_parking, lapse, settle
 from llm_gateway._facts import Fault
 from llm_gateway.protocols import WorkSource
-from llm_gateway.queues.memory.lanes import Hold, LaneBook, Record
+from llm_gateway.queues.memory.lanes import Hold, Record
 from llm_gateway.queues.memory.ledger import OnLedger
 from llm_gateway.queues.memory.store import hold_of
 
@@ -151,14 +151,12 @@ class MemoryWork(OnLedger, WorkSource):
         decided = settle(record.view, disposition, self._ledger.clock.now())
         record.result = decided.result
         self._ledger.apply(record, decided.trigger, decided.view)
-        if isinstance(disposition, Park):
-            self._park(self._ledger.book(record.view.lane), record.view, disposition)
-
-    def _park(self, book: LaneBook, view: JobView, park: Park) -> None:
-        if park.scope is ParkScope.LANE:
-            book.gate = replace(book.gate, parked=park.reason)
-        elif park.scope is ParkScope.GROUP and view.group is not None:
-            self._ledger.parked_groups[view.tenant, view.group, view.lane] = park.reason
+        parked, view = group_parking(record.view, disposition), record.view
+        if parked is not None:
+            self._ledger.parked_groups[view.tenant, parked[0], view.lane] = parked[1]
+        if isinstance(disposition, Park) and disposition.scope is ParkScope.LANE:
+            book = self._ledger.book(view.lane)
+            book.gate = replace(book.gate, parked=disposition.reason)
 
     def _expire(self, record: Record) -> None:
         self._ledger.end(record, Trigger.EXPIRED, Fault.DEADLINE)

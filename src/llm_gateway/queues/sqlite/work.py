@@ -22,7 +22,7 @@ from llm_gateway._core.jobs import (
 )
 from llm_gateway._core.lifecycle import TicketState, Trigger
 from llm_gateway._core.outcomes import WaitReason
-from llm_gateway._core.settlement import allowance, lapse, settle
+from llm_gateway._core.settlement import allowance, group_parking, lapse, settle
 from llm_gateway._facts import Fault
 from llm_gateway.protocols import WorkSource
 from llm_gateway.queues._signal import Signal
@@ -211,19 +211,18 @@ def finished(ledger: Ledger, lease: Lease, disposition: Disposition) -> FinishRe
     if decided.result is not None:
         ledger.db.execute("UPDATE contents SET result = ? WHERE id = ?", (decided.result, record.id))
     after = ledger.apply(record, decided.trigger, decided.view, settled=lease.token)
-    if isinstance(disposition, Park):
-        park(ledger, record, disposition)
+    park(ledger, record, disposition)
     return FinishReply(accepted=True, state=after.view.state)
 
 
-def park(ledger: Ledger, record: Record, order: Park) -> None:
-    """Shut the lane or hold the group, as far as the parking reaches."""
-    group = record.view.group
-    if order.scope is ParkScope.LANE:
-        ledger.db.execute("UPDATE lanes SET parked_why = ? WHERE id = ?", (order.reason, record.lane_id))
-    elif order.scope is ParkScope.GROUP and group is not None:
-        row = (record.view.tenant, group, record.lane_id, order.reason)
+def park(ledger: Ledger, record: Record, disposition: Disposition) -> None:
+    """Shut the lane or hold the group, if the disposition says so."""
+    parked = group_parking(record.view, disposition)
+    if parked is not None:
+        row = (record.view.tenant, parked[0], record.lane_id, parked[1])
         ledger.db.execute("INSERT OR REPLACE INTO parked_groups VALUES (?, ?, ?, ?)", row)
+    if isinstance(disposition, Park) and disposition.scope is ParkScope.LANE:
+        ledger.db.execute("UPDATE lanes SET parked_why = ? WHERE id = ?", (disposition.reason, record.lane_id))
 
 
 def swept(ledger: Ledger, limit: int) -> Swept:

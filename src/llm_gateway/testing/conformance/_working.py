@@ -136,6 +136,7 @@ class FinishSuite(QueueSuite):
         [
             Complete(result=b"answer"),
             Fail(error=BOOM),
+            Fail(error=BOOM, park_group="model_changed"),
             Retry(error=BOOM, delay=5, max_attempts=3),
             Release(reason="circuit_open", delay=5),
             Park(reason="needs_operator", scope=ParkScope.JOB),
@@ -250,6 +251,33 @@ class FinishSuite(QueueSuite):
             same((await b.view(waiting.ticket_id)).state, TicketState.QUEUED)
             await b.queue.resume(LANE)
             same(tickets(await b.claim(5)), {lease.job.ticket_id, waiting.ticket_id, later.ticket_id})
+
+    async def test_failing_parks_the_rest_of_the_group(self) -> None:
+        """A job that fails may park its group: the rest waits for an operator, other groups do not."""
+        async with self.bench() as b:
+            lease = await b.take(replace(b.job(), group="g"))
+            waiting = await b.put(replace(b.job(), group="g"))
+            foreign = await b.put(replace(b.job(tenant="school-2"), group="g"))
+            elsewhere = await b.put(replace(b.job(), group="g", lane=OTHER_LANE))
+            reply = await b.queue.finish(lease, Fail(error=BOOM, park_group="model_changed"))
+            same((reply.accepted, reply.state), (True, TicketState.FAILED))
+            later = await b.put(replace(b.job(), group="g"))
+            same(tickets(await b.claim(5)), {foreign.ticket_id})
+            same(tickets(await b.claim(5, lane=OTHER_LANE)), {elsewhere.ticket_id})
+            same((await b.view(waiting.ticket_id)).reason, "model_changed")
+            same((await b.told(waiting.ticket_id))[-1].reason, "model_changed")
+            await b.queue.resume(LANE)
+            same(tickets(await b.claim(5)), {waiting.ticket_id, later.ticket_id})
+
+    async def test_failing_alone_parks_nothing(self) -> None:
+        """Parking the group of a job that has none, or under a token that is not current, holds nobody."""
+        async with self.bench() as b:
+            await b.queue.finish(await b.take(), Fail(error=BOOM, park_group="model_changed"))
+            late = await b.take(replace(b.job(), group="g"))
+            await b.die()
+            same((await b.queue.finish(late, Fail(error=BOOM, park_group="model_changed"))).accepted, False)
+            alone = await b.put()
+            same(tickets(await b.claim(5)), {late.job.ticket_id, alone.ticket_id})
 
     async def test_parked_lane_waits_for_an_operator(self) -> None:
         """Parking a lane holds all its jobs until resumed."""
