@@ -232,7 +232,7 @@ async def test_failing_handler(trace: Trace, desk: Desk, question: LLMRequest) -
     async with LLMClient([desk.provider], desk.queue, desk.parts, on_event=raise_it) as client:
         await client.submit(question)
         await desk.clock.run_for(5.0)
-    assert any("delivery failed with ValueError" in text for text in trace.shown)
+    assert any("failed with ValueError" in text for text in trace.shown)
     trace.require_none()
 
 
