@@ -130,12 +130,14 @@ class Worker:
 
     async def _look_round(self) -> Round:
         lanes = await self._queue.lanes()
-        self._turn += 1
+        first = self._turn % max(len(lanes), 1)
         started, look_again = 0, math.inf
-        for lane in lanes[self._turn % max(len(lanes), 1) :] + lanes[: self._turn % max(len(lanes), 1)]:
+        for lane in lanes[first:] + lanes[:first]:
             found = await self._look_at(lane)
             started += found.started
             look_again = min(look_again, found.look_again)
+        # A round without a free place passes no turn on: two rounds a job would give every turn to the same lane.
+        self._turn += int(started > 0)
         return Round(started, look_again)
 
     async def _look_at(self, stats: LaneStats) -> Round:

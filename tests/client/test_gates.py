@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from datetime import datetime
 
 from tests.client.desk import Desk, outage
 
 from llm_gateway import Completed, LLMClient, LLMRequest, Pending, Priority
-from llm_gateway._core.jobs import Lane
+from llm_gateway._core.jobs import Lane, Lease
 from llm_gateway._facts import Fault
 from llm_gateway.errors import ErrorInfo, QueueUnavailable, QuotaExhausted
 from llm_gateway.queues.memory import MemoryQueue
+from llm_gateway.testing import FakeBreaker
 
 LANE = Lane("fake", "m-1")
 
@@ -92,3 +95,62 @@ async def test_history_is_kept(desk: Desk, client: LLMClient, question: LLMReque
     assert isinstance(await client.complete(question), Pending)
     (job,) = await desk.queue.list_jobs()
     assert [attempt.fault for attempt in job.history] == [Fault.OVERLOADED, Fault.OVERLOADED]
+
+
+async def test_new_lane_is_told(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """A lane that is new to the queue learns at once that its circuit is open."""
+    await client.complete(question)
+    desk.breaker.force_open(LANE)
+    await desk.clock.run_for(0.0)
+    await client.submit_many([question])
+    (stats,) = await desk.queue.lanes()
+    assert stats.gate.circuit == "open"
+
+
+class Refusing(MemoryQueue):
+    """A queue that gives out nothing."""
+
+    async def claim(self, lane: Lane, count: int, *, worker: str, lease_seconds: float, claim_id: str) -> list[Lease]:
+        """Give nothing."""
+        return []
+
+
+async def test_permits_without_jobs(desk: Desk, question: LLMRequest) -> None:
+    """A permit for which no job was left is given back."""
+    breaker = FakeBreaker()
+    parts = replace(desk.parts, breaker=breaker)
+    async with LLMClient([desk.provider], Refusing(clock=desk.clock), parts) as client, client.worker():
+        await client.submit(question)
+        await desk.clock.run_for(1.0)
+        assert (bool(breaker.acquired), breaker.out) == (True, 0)
+
+
+async def test_lanes_take_turns(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """A long lane does not keep another one waiting."""
+    other = question.model_copy(update={"model": "m-2"})
+    await client.submit_many([question] * 4 + [other] * 4)
+    async with client.worker(concurrency=1):
+        await desk.clock.run_for(10.0)
+    assert {call.model for call in desk.provider.calls[:2]} == {"m-1", "m-2"}
+
+
+async def test_drain_waits(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """A call that ends while the worker drains is a result, paid for once."""
+    desk.provider.hold()
+    ticket = (await client.submit(question)).ticket.id
+    async with client.worker(drain_timeout=5):
+        await desk.provider.wait_for_calls(1)
+        asyncio.get_running_loop().call_later(0.05, desk.provider.release)
+    assert isinstance(await client.result(ticket), Completed)
+    assert len(desk.provider.calls) == 1
+
+
+async def test_lost_job_is_taken_back(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """A worker takes back what another one held when it was lost, and finishes it."""
+    ticket = (await client.submit(question)).ticket.id
+    assert await desk.queue.claim(LANE, 1, worker="lost", lease_seconds=30.0, claim_id="c")
+    async with client.worker():
+        await desk.clock.run_for(45.0)
+        states = [job.state.value for job in await desk.queue.list_jobs()]
+    assert (states, len(desk.provider.calls)) == (["completed"], 1)
+    assert isinstance(await client.result(ticket), Completed)
