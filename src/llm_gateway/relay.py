@@ -23,7 +23,7 @@ __all__ = ["Relay"]
 
 logger: Final = logging.getLogger("llm_gateway")
 BATCH: Final = 100
-# A publisher that is slower than this is acknowledged after each event, one that is faster at most so often.
+# A publisher that takes longer for an event is acknowledged after each; a faster one costs the queue no more than this.
 ACKNOWLEDGE_SECONDS: Final = 0.1
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 30.0
@@ -175,6 +175,8 @@ class ShardRelay:
             try:
                 if self._token is None or not await self._renew(self._token):
                     return
+                # What was delivered before a slow event need not wait for it.
+                await self._acknowledge()
             except Exception as error:
                 # It may be back before the lease ends; if not, the clock tells.
                 logger.warning("The right to relay events was not renewed (%s)", type(error).__name__)
@@ -205,6 +207,7 @@ class ShardRelay:
     async def _move(self) -> Step:
         """Deliver a batch, one event after the other, and acknowledge it in as few steps as its pace allows."""
         await self._acknowledge()
+        self._acknowledged_at = self._clock.monotonic()
         events = await self._queue.unrelayed(self._shard, BATCH)
         step = Step.MOVED if events else Step.NOTHING
         for event in events:
@@ -230,14 +233,17 @@ class ShardRelay:
         return True
 
     async def _acknowledge(self) -> None:
-        if self._delivered is None or self._token is None:
+        delivered, token = self._delivered, self._token
+        if delivered is None or token is None:
             return
-        if await self._queue.relayed(self._shard, self._delivered, self._token):
-            self._delivered, self._acknowledged_at = None, self._clock.monotonic()
-        else:
-            # Kept for when this relay leads again before any other has: a handler that blocks the process for
-            # longer than the lease would otherwise get the same event for ever.
+        if not await self._queue.relayed(self._shard, delivered, token):
+            # What was delivered is kept for when this relay leads again before any other has: a handler that blocks
+            # the process for longer than the lease would otherwise get the same event for ever.
             self._token = self._ends = None
+            return
+        self._acknowledged_at = self._clock.monotonic()
+        if self._delivered == delivered:
+            self._delivered = None
 
     async def _pause(self, failures: int) -> None:
         draw = 0.5 + self._random() / 2

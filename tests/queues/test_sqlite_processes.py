@@ -3,107 +3,17 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from itertools import count
 from pathlib import Path
-from subprocess import PIPE
 
 import anyio
-from anyio.abc import Process
-from anyio.streams.buffered import BufferedByteReceiveStream
+from tests.queues.processes import EarlyClock, bench, process
 
 from llm_gateway._core.jobs import Complete, JobEvent
 from llm_gateway._core.lifecycle import TERMINAL, TicketState
-from llm_gateway._null import SystemClock
-from llm_gateway.options import QueueOptions
-from llm_gateway.protocols import Clock
-from llm_gateway.queues.sqlite import SqliteQueue
-from llm_gateway.testing.clock import FakeClock
-from llm_gateway.testing.conformance.bench import LANE, TENANT, Bench
+from llm_gateway.testing.conformance.bench import LANE, TENANT
 
 SCRIPT = Path(__file__).with_name("sqlite_process.py")
-PATIENCE = 60.0
-LINE = 200
-AHEAD = 3_600.0
-
-
-class EarlyClock(Clock):
-    """The machine's own time, but for a monotonic clock that is ahead: to it every other process's lease has lapsed."""
-
-    def __init__(self) -> None:
-        self._real = SystemClock()
-
-    def monotonic(self) -> float:
-        return self._real.monotonic() + AHEAD
-
-    def now(self) -> datetime:
-        return self._real.now()
-
-    async def sleep(self, seconds: float) -> None:
-        await self._real.sleep(seconds)
-
-
-class NowClock(FakeClock):
-    """A clock that starts at the real time, as the bench needs one of its kind to describe jobs."""
-
-    def __init__(self) -> None:
-        super().__init__(SystemClock().now())
-
-
-@dataclass(slots=True)
-class Other:
-    """Another process."""
-
-    process: Process
-    lines: BufferedByteReceiveStream
-
-    async def line(self) -> list[str]:
-        """Return the words of its next line."""
-        return (await self.lines.receive_until(b"\n", LINE)).decode().split()
-
-    async def go(self) -> None:
-        """Tell it to go on."""
-        assert self.process.stdin is not None
-        await self.process.stdin.send(b"\n")
-
-    async def rest(self) -> list[list[str]]:
-        """Return its remaining lines."""
-        found: list[list[str]] = []
-        while True:
-            try:
-                found.append(await self.line())
-            except (anyio.EndOfStream, anyio.IncompleteRead):
-                return found
-
-
-@asynccontextmanager
-async def other(what: str, path: Path) -> AsyncGenerator[Other]:
-    """Start another process; it is killed at the latest at the end."""
-    command = [sys.executable, str(SCRIPT), what, str(path)]
-    async with await anyio.open_process(command, stdin=PIPE, stdout=PIPE, stderr=None) as process:
-        assert process.stdout is not None
-        try:
-            yield Other(process, BufferedByteReceiveStream(process.stdout))
-        finally:
-            if process.returncode is None:
-                process.kill()
-
-
-@asynccontextmanager
-async def bench(path: Path, *, clock: Clock | None = None) -> AsyncGenerator[Bench]:
-    """Open the queue in this process."""
-    queue = SqliteQueue(path, QueueOptions(max_crashes=50), clock=clock)
-    await queue.start(outbox=True)
-    try:
-        with anyio.fail_after(PATIENCE):
-            yield Bench(queue, NowClock(), count(1))
-    finally:
-        await queue.aclose()
 
 
 def terminal(events: list[JobEvent]) -> Counter[str]:
@@ -120,12 +30,12 @@ async def test_storm_of_kills_loses_nothing(tmp_path: Path) -> None:
         async def submit(number: int) -> None:
             tickets.extend([(await b.put(b.job(f"{number}-{each}"))).ticket_id for each in range(25)])
 
-        async with anyio.create_task_group() as tasks, other("drain", path) as survivor:
+        async with anyio.create_task_group() as tasks, process(SCRIPT, "drain", str(path)) as survivor:
             await survivor.line()
             for number in range(8):
                 tasks.start_soon(submit, number)
             for _ in range(3):
-                async with other("drain", path) as victim:
+                async with process(SCRIPT, "drain", str(path)) as victim:
                     await victim.line()
                     await victim.go()
                     for _ in range(20):
@@ -149,7 +59,7 @@ async def test_storm_of_kills_loses_nothing(tmp_path: Path) -> None:
 async def test_two_processes_share_thirty_jobs(tmp_path: Path) -> None:
     """Two workers and 30 jobs make exactly 30 claims, each finished by whoever made it."""
     path = tmp_path / "queue.db"
-    async with bench(path) as b, other("drain", path) as one, other("drain", path) as two:
+    async with bench(path) as b, process(SCRIPT, "drain", str(path)) as one, process(SCRIPT, "drain", str(path)) as two:
         tickets = [(await b.put()).ticket_id for _ in range(30)]
         for each in (one, two):
             await each.line()
@@ -167,7 +77,7 @@ async def test_stopped_process_is_fenced_when_it_goes_on(tmp_path: Path) -> None
     path = tmp_path / "queue.db"
     async with bench(path, clock=EarlyClock()) as b:
         ticket = (await b.put()).ticket_id
-        async with other("hold", path) as zombie:
+        async with process(SCRIPT, "hold", str(path)) as zombie:
             assert await zombie.line() == ["held", ticket]
             zombie.process.send_signal(signal.SIGSTOP)
             assert (await b.queue.sweep()).recovered == 1
@@ -185,7 +95,7 @@ async def test_processes_wake_one_another(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
     async with bench(path) as b:
         ticket = (await b.put()).ticket_id
-        async with other("hold", path) as worker:
+        async with process(SCRIPT, "hold", str(path)) as worker:
             await worker.line()
             await b.relay_all()
             seen: list[object] = []
