@@ -6,14 +6,14 @@ A value out of range is a `ConfigurationError` at construction.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from llm_gateway._core.checked import complaints
 from llm_gateway.errors import ConfigurationError
 
-__all__ = ["BreakerOptions", "HttpOptions", "QueueOptions", "RetryOptions", "WorkerOptions"]
+__all__ = ["BreakerOptions", "HttpOptions", "QueueOptions", "RedisOptions", "RetryOptions", "WorkerOptions"]
 
 Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -133,6 +133,28 @@ class QueueOptions(Options):
     result_retention: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(days=7)
     dead_letter_retention: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(days=14)
     relay_lease_seconds: Seconds = 10.0
+
+
+class RedisOptions(Options):
+    """How the queue uses a Redis server.
+
+    Attributes:
+        durability: What has to hold before a request counts as stored: ``process``, the server has it in memory and
+            writes it in its own time; ``disk``, it is in the server's append-only file; ``replicated``, it is in
+            those of *replicas* more servers too.
+        replicas: How many replicas ``replicated`` waits for.
+        wait_timeout: Seconds given to disks and replicas; then it is not known whether the request is safe.
+        shards: Into how many slots the jobs are spread; 1 but for a cluster. Fixed with the first start.
+        connect_timeout: Most seconds to connect, TLS and checks included.
+        reply_timeout: Most seconds for a reply; a connection that takes longer is given up.
+    """
+
+    durability: Literal["process", "disk", "replicated"] = "disk"
+    replicas: Annotated[int, Field(ge=1, le=16)] = 1
+    wait_timeout: Seconds = 2.0
+    shards: Annotated[int, Field(ge=1, le=1024)] = 1
+    connect_timeout: Seconds = 5.0
+    reply_timeout: Seconds = 10.0
 
 
 class WorkerOptions(Options):

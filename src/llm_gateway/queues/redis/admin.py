@@ -1,0 +1,97 @@
+"""What an operator needs, and the keys of tenants, in Redis."""
+
+from __future__ import annotations
+
+from llm_gateway._core.jobs import JobView, Lane, QueueStats
+from llm_gateway._core.lifecycle import TicketState
+from llm_gateway.errors import QueueError
+from llm_gateway.protocols import KeyStore, QueueAdmin
+from llm_gateway.queues.redis.keys import lane_name
+from llm_gateway.queues.redis.rows import integer, items, raw, text
+from llm_gateway.queues.redis.scripts import Script
+from llm_gateway.queues.redis.store import AT_ONCE
+from llm_gateway.queues.redis.work import RedisWork
+
+__all__ = ["RedisAdmin", "RedisKeys"]
+
+
+class RedisAdmin(RedisWork, QueueAdmin):
+    """Looking, pausing, resuming."""
+
+    async def stats(self) -> QueueStats:
+        """Counts, each kept up to date: nothing is scanned but the list of lanes."""
+        look = await self._look()
+        return QueueStats(
+            depth=look.depth,
+            bytes=look.bytes,
+            outbox=look.outbox,
+            outbox_oldest_at=look.outbox_oldest_at,
+            max_depth=self._options.max_depth,
+            max_bytes=self._options.max_bytes,
+            oldest_created_at=min(
+                (at for lane in look.lanes if (at := lane.oldest_created_at) is not None), default=None
+            ),
+            lanes=look.lanes,
+        )
+
+    async def list_jobs(self, *, tenant: str | None = None, limit: int = 100) -> list[JobView]:
+        """Return the newest jobs, newest first, but for those that are damaged."""
+        found = list[tuple[int, str]]()
+        for shard in self._all_shards:
+            prefix = self._shards.prefix(shard)
+            tenants = [tenant]
+            if tenant is None:
+                tenants = [text(name) for name in items(await self._plain("SMEMBERS", f"{prefix}tenants"))]
+            for name in tenants:
+                rows = items(await self._plain("ZREVRANGE", f"{prefix}l:{name}", 0, limit - 1, "WITHSCORES"))
+                found += [(integer(at), text(ticket)) for ticket, at in zip(rows[::2], rows[1::2], strict=True)]
+        views = list[JobView]()
+        for _, ticket in sorted(found, reverse=True)[:limit]:
+            try:
+                view, _, buried = await self._shown(ticket)
+            except QueueError:
+                continue
+            views += [] if buried else [view]
+        return views
+
+    async def pause(self, lane: Lane) -> None:
+        """Stop claims of a lane."""
+        await self._gates([lane], "pause", "", "")
+
+    async def resume(self, lane: Lane) -> None:
+        """Undo `pause`, and un-park the lane, its groups and its jobs."""
+        for shard in self._all_shards:
+            while integer(await self._run(Script.RESUME, shard, lane_name(lane), AT_ONCE)) > 0:
+                continue
+
+    async def payload(self, tenant: str, ticket_id: str) -> bytes | None:
+        """Return the stored request of a job; ``None`` once it was dropped.
+
+        Raises:
+            TicketNotFound: unknown, gone, or another tenant's.
+        """
+        view, body = await self._visible(tenant, ticket_id, body=True)
+        kept = not view.state.terminal or view.state is TicketState.FAILED
+        return body if kept else None
+
+
+class RedisKeys(RedisWork, KeyStore):
+    """The wrapped keys of tenants."""
+
+    async def tenant_key(self, tenant: str) -> bytes | None:
+        """Return the wrapped key kept for a tenant."""
+        found = await self._plain("GET", self._key_of(tenant))
+        return None if found is None else raw(found)
+
+    async def keep_tenant_key(self, tenant: str, wrapped: bytes, *, replacing: bytes | None = None) -> bytes:
+        """Store a key if none is kept, or if what is kept equals *replacing*; return what is kept afterwards."""
+        shard = self._shards.of(tenant, "")
+        reply = await self._run(Script.KEEP, shard, f"k:{tenant}", wrapped, replacing or b"", durable=True)
+        return raw(reply)
+
+    async def drop_tenant_key(self, tenant: str) -> bool:
+        """Forget the key of a tenant; True when there was one."""
+        return integer(await self._plain("DEL", self._key_of(tenant))) > 0
+
+    def _key_of(self, tenant: str) -> str:
+        return f"{self._shards.prefix(self._shards.of(tenant, ''))}k:{tenant}"

@@ -1,0 +1,55 @@
+-- Ends what is over, takes back what lost workers held, forgets what was kept long enough: up to a limit of each.
+-- ARGV: 5 limit · 6 most crashes. Time to live goes first: what is over is not handed out again.
+local limit, expired, recovered, dead = tonumber(ARGV[5]), 0, 0, 0
+for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', int(now), 'LIMIT', 0, limit)) do
+  local job, why = load(ticket)
+  if not job then
+    if why == 'none' then redis.call('ZREM', P .. 'due', ticket)
+    else
+      condemn(ticket)
+      dead = dead + 1
+    end
+  elseif live(job) then
+    if job.e <= now then
+      remember_lost(job, 'deadline')
+      job.r = nil
+      finish(job, 'X')
+      expired = expired + 1
+    else
+      redis.call('ZADD', P .. 'due', int(job.e), ticket)
+    end
+  else
+    local leaving = false
+    if not job.b then
+      leaving = bury(job)
+      nudge()
+    end
+    if not leaving and job.e + RETAIN <= now then forget(job) end
+  end
+end
+for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', P .. 'lse', '-inf', int(now), 'LIMIT', 0, limit)) do
+  local job, why = load(ticket)
+  if not job and why ~= 'none' then
+    condemn(ticket)
+    dead = dead + 1
+  elseif not job or job.s ~= 'P' then redis.call('ZREM', P .. 'lse', ticket)
+  else
+    remember_lost(job, 'worker_lost')
+    job.cr, job.nb = job.cr + 1, nil
+    if job.cr >= tonumber(ARGV[6]) then
+      job.r = nil
+      finish(job, 'F', nil, '["TicketFailed","The workers that held it were lost ' .. int(job.cr)
+        .. ' times.","worker_lost","worker_lost",null]')
+      dead = dead + 1
+    else
+      lift(job)
+      release_lease(job)
+      job.r = 'worker_lost'
+      place(job)
+      save(job)
+      recovered = recovered + 1
+    end
+  end
+end
+commit()
+return answer({expired, recovered, dead})
