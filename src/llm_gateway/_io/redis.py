@@ -297,4 +297,5 @@ def code_of(error: ResponseError) -> str:
     for inner in WRAPPED:
         if inner in text:
             return inner.split(" ", 1)[0].lstrip("-")
-    return text.split(" ", 1)[0][:32]
+    word = text.split(" ", 1)[0]
+    return word if word.isupper() else "ERR"
