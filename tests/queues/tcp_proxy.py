@@ -57,6 +57,12 @@ class TcpProxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def sever(self) -> None:
+        """Cut the connections there are, unless they are to be left standing without a word."""
+        if self.cut in {Cut.REFUSE, Cut.NONE}:
+            for task in list(self._tasks):
+                task.cancel()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None

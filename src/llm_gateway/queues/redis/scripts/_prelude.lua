@@ -18,7 +18,7 @@ local function int(x) return string.format('%.0f', x) end
 local function real(x) return string.format('%.17g', x) end
 local function sized(tenant, name) return #tenant .. ':' .. tenant .. ':' .. name end
 
-local counts = redis.call('HMGET', P .. 'cnt', 'depth', 'bytes', 'seq', 'ob', 'relayed', 'nudges')
+local counts = redis.call('HMGET', P .. 'cnt', 'depth', 'bytes', 'seq', 'ob', 'relayed', 'nudges', 'longest')
 local depth, bytes, seq = tonumber(counts[1] or 0), tonumber(counts[2] or 0), tonumber(counts[3] or 0)
 local relaying, relayed = counts[4] == '1', tonumber(counts[5] or 0)
 
@@ -115,6 +115,12 @@ local function save(job, ...)
     'y', job.y or '', 'q', job.q or '', 'r', job.r or '', 'nb', job.nb or '', 'a', int(job.a), 'cr', int(job.cr),
     'hi', job.hi, 'hc', int(job.hc), 'k', job.k or '', 'h', job.h and int(job.h) or '', 'i', job.i or '',
     'x', job.x or '', ...)
+end
+
+-- The longest lease that was given tells, after the clock went back, which leases end too late.
+local longest = tonumber(counts[7] or 0)
+local function longest_lease(length)
+  if length > longest then redis.call('HSET', P .. 'cnt', 'longest', int(length)) end
 end
 
 local function release_lease(job) job.k, job.h, job.i = nil, nil, nil end

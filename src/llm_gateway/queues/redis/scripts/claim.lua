@@ -77,6 +77,7 @@ if given > 0 then
   for index = 2, #leases, 2 do tickets[#tickets + 1] = leases[index] end
   redis.call('RPUSH', claims, unpack(tickets))
   redis.call('PEXPIRE', claims, ARGV[10])
+  longest_lease(lease)
   virtual = math.max(virtual, tonumber(redis.call('HGET', row, 'V') or 0))
   redis.call('HSET', row, 'V', real(virtual))
   redis.call('ZREMRANGEBYSCORE', P .. 'vt:' .. lane, '-inf', real(virtual))

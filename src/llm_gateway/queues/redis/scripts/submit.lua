@@ -44,6 +44,7 @@ if ARGV[22] ~= '' then
   lift(job)
   job.s, job.y, job.k, job.h, job.i = 'P', nil, ARGV[24], now, job.ticket
   redis.call('ZADD', P .. 'lse', int(now + tonumber(ARGV[23])), job.ticket)
+  longest_lease(tonumber(ARGV[23]))
   redis.call('HINCRBY', lane_key(job), 'busy', 1)
   save(job, 'o', ARGV[22])
 end
