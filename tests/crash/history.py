@@ -79,7 +79,9 @@ class History:
             # A worker may be killed before it hears that its finish was accepted, but no two can have heard it.
             assert finished[ticket] <= {result}, f"{key} has two results: {finished[ticket]} and {result}"
         unknown = set(events) - set(self.accepted().values())
-        assert Counter(len([f for f in events[ticket].values() if f["state"] in TERMINAL]) for ticket in unknown).keys() <= {1}
+        assert Counter(
+            len([f for f in events[ticket].values() if f["state"] in TERMINAL]) for ticket in unknown
+        ).keys() <= {1}
 
     def settled(self) -> bool:
         """Whether each acknowledged ticket has been told to have ended."""

@@ -226,7 +226,8 @@ class RedisLink:
             return
         barred = [unit for unit in batch if unit.barred]
         if barred and self.barrier is not None:
-            told = asyncio.get_running_loop().create_future()
+            told: asyncio.Future[list[object]] = asyncio.get_running_loop().create_future()
+            told.add_done_callback(seen)
             batch.append(Unit((self.barrier,), told, behind=barred))
         self._under_way.extend(batch)
         self._arrived.set()

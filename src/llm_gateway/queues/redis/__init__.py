@@ -131,7 +131,8 @@ class RedisQueue(RedisStore, RedisAdmin, RedisKeys, RedisOutbox, RedisWatch, Que
     def _new_session(self) -> Session:
         link = self._link(self._greet)
         # What waits for the disk blocks its connection; what need not wait goes over another.
-        safe = link if self._redis.durability == "process" else self._link(self._greet)
+        patience = self._redis.reply_timeout + self._redis.wait_timeout
+        safe = link if self._redis.durability == "process" else self._link(self._greet, reply_timeout=patience)
         blocking = [self._link(reply_timeout=BLOCK_SECONDS + BLOCK_MARGIN) for _ in self._all_shards]
         wakes = [Wakes(partial(self._read, shard)) for shard in self._all_shards]
         return Session(link, safe, blocking, wakes, asyncio.get_running_loop())

@@ -130,9 +130,7 @@ class RedisWatch(OnRedis, Watch):
                 batch.append(replace(event, cursor=cursor_over(places)))
         return batch
 
-    async def _news(
-        self, whose: tuple[str, str], shard: int, places: list[int], *, limit: int
-    ) -> Sequence[JobEvent]:
+    async def _news(self, whose: tuple[str, str], shard: int, places: list[int], *, limit: int) -> Sequence[JobEvent]:
         """Return what a watcher has not seen of a shard, and move its place past what does not concern it."""
         while limit > 0:
             reply = items(await self._run(Script.TELL, shard, places[shard] + 1, limit, *whose))

@@ -33,6 +33,10 @@ local function commit()
   redis.call('HSET', P .. 'cnt', 'depth', int(depth), 'bytes', int(bytes), 'seq', int(seq))
 end
 
+-- Waiting for disks and replicas covers what a connection has written. Whoever asks again, perhaps over a new one, is
+-- told what was written before: so that the wait covers that too, something is written.
+local function mark() redis.call('HINCRBY', P .. 'cnt', 'marks', 1) end
+
 -- Every reply begins with where the shard's events and nudges stand, so that the asker knows what it has seen.
 local function answer(body) return {int(seq), int(nudges), body} end
 

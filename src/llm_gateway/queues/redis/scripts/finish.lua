@@ -3,7 +3,10 @@
 --   14 most attempts · 15 scope of a park · 16 reason for parking the group of a failed job
 local job = load(ARGV[5])
 if not job or job.b or job.t ~= ARGV[6] then return answer({'FENCED', ''}) end
-if job.x == ARGV[7] then return answer({'REPLAYED', job.s}) end
+if job.x == ARGV[7] then
+  mark()
+  return answer({'REPLAYED', job.s})
+end
 if job.s ~= 'P' or job.k ~= ARGV[7] then return answer({'FENCED', job.s}) end
 
 local kind, group = ARGV[8], job.g and sized(job.t, job.g)

@@ -7,7 +7,10 @@ local job = {ticket = ARGV[5], t = ARGV[6], key = ARGV[7], l = ARGV[8], w = tonu
   ec = #ARGV[13], z = #ARGV[14], r = ARGV[15], g = ARGV[16] ~= '' and ARGV[16] or nil,
   a = 0, cr = 0, hi = ARGV[18], hc = tonumber(ARGV[19])}
 local known = redis.call('GET', P .. 'i:' .. job.key)
-if known then return answer({'KNOWN', known}) end
+if known then
+  mark()
+  return answer({'KNOWN', known})
+end
 if redis.call('EXISTS', P .. 'j:' .. job.ticket) == 1 then return answer({'TAKEN'}) end
 if depth + (relaying and seq - relayed or 0) >= tonumber(ARGV[20]) then return answer({'DEPTH'}) end
 if bytes + job.z > tonumber(ARGV[21]) then return answer({'BYTES'}) end

@@ -4,8 +4,7 @@
 local first, most, everybodys = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[5] == ''
 if everybodys then
   first = relayed + 1
-  -- A write, so that waiting for replicas after it covers all that is told here.
-  redis.call('HINCRBY', P .. 'cnt', 'reads', 1)
+  mark()
 end
 local oldest = redis.call('XRANGE', P .. 'ev', '-', '+', 'COUNT', 1)
 local reply = {oldest[1] and string.match(oldest[1][1], '^(%d+)') or int(seq + 1), int(first), int(seq)}
