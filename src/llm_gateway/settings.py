@@ -22,7 +22,7 @@ from llm_gateway._core.checked import complaints
 from llm_gateway._core.environments import Environment, parse_environment
 from llm_gateway._process import environment_of_process
 from llm_gateway.errors import ConfigurationError
-from llm_gateway.options import BreakerOptions, HttpOptions, QueueOptions, RetryOptions, WorkerOptions
+from llm_gateway.options import BreakerOptions, HttpOptions, QueueOptions, RedisOptions, RetryOptions, WorkerOptions
 
 __all__ = ["Settings", "settings_of_process"]
 
@@ -44,8 +44,12 @@ class Settings(BaseSettings):
         openai_base_url: Where it is asked.
         anthropic_api_key: Key of the provider ``anthropic``.
         anthropic_base_url: Where it is asked.
-        queue: ``auto`` takes a memory queue in development and testing; staging and production need ``none``, which
-            makes an outage an error.
+        queue: ``redis``, ``sqlite``, ``memory`` (development and testing only) or ``none``, which makes an outage an
+            error. ``auto`` is ``redis`` where `redis_url` is given, else ``sqlite`` where `queue_path` is, else
+            ``memory`` in development and testing; staging and production refuse to guess.
+        redis_url: The Redis server of the queue: ``redis://user:password@host:6379/0``, or ``rediss://`` with TLS.
+        queue_path: The file of the SQLite queue.
+        queue_namespace: What the keys of the queue in Redis begin with.
         allow_plaintext_queue: Store payloads unsealed in staging and production.
         dev_cache: Replay answers in development and testing; refused elsewhere.
         dev_cache_dir: Where replays are kept.
@@ -53,6 +57,7 @@ class Settings(BaseSettings):
         breaker: When circuits open.
         retry: When a live call is tried again.
         queue_options: Bounds and retention of the queue.
+        redis: How the queue uses its Redis server.
         worker: How a worker drains the queue.
     """
 
@@ -81,7 +86,10 @@ class Settings(BaseSettings):
     anthropic_base_url: Annotated[
         str, Field(validation_alias=AliasChoices("LLM_GATEWAY_ANTHROPIC_BASE_URL", "anthropic_base_url"))
     ] = "https://api.anthropic.com"
-    queue: Literal["auto", "memory", "none"] = "auto"
+    queue: Literal["auto", "memory", "sqlite", "redis", "none"] = "auto"
+    redis_url: SecretStr | None = None
+    queue_path: Path | None = None
+    queue_namespace: str = "llm_gateway"
     allow_plaintext_queue: bool = False
     dev_cache: bool = False
     dev_cache_dir: Path = Path(".llm_gateway_cache")
@@ -89,6 +97,7 @@ class Settings(BaseSettings):
     breaker: BreakerOptions = BreakerOptions()
     retry: RetryOptions = RetryOptions()
     queue_options: QueueOptions = QueueOptions()
+    redis: RedisOptions = RedisOptions()
     worker: WorkerOptions = WorkerOptions()
 
     @model_validator(mode="wrap")
@@ -99,6 +108,15 @@ class Settings(BaseSettings):
         except ValidationError as error:
             message = f"The settings are not valid: {complaints(error)}."
         raise ConfigurationError(message, next_step=HOW_TO_SET)
+
+    @property
+    def queue_kind(self) -> Literal["memory", "sqlite", "redis", "none"]:
+        """What `queue` comes to once ``auto`` is decided."""
+        if self.queue != "auto":
+            return self.queue
+        if self.redis_url is not None:
+            return "redis"
+        return "sqlite" if self.queue_path is not None else "memory"
 
     @field_validator("environment", mode="before")
     @classmethod

@@ -65,24 +65,33 @@ def publish_to(handler: Callable[[TicketEvent], Awaitable[None] | None]) -> Even
 
 def _problems(settings: Settings) -> list[str]:
     problems: list[str] = []
-    if not settings.environment.strict:
-        return problems
+    if settings.queue == "redis" and settings.redis_url is None:
+        problems.append("the Redis queue has no server (LLM_GATEWAY_REDIS_URL)")
+    if settings.queue == "sqlite" and settings.queue_path is None:
+        problems.append("the SQLite queue has no file (LLM_GATEWAY_QUEUE_PATH)")
+    return problems + (_broken_promises(settings) if settings.environment.strict else [])
+
+
+def _broken_promises(settings: Settings) -> list[str]:
+    problems: list[str] = []
     if settings.openai_api_key is None and settings.anthropic_api_key is None:
         problems.append("no provider has a key (LLM_GATEWAY_OPENAI_API_KEY or LLM_GATEWAY_ANTHROPIC_API_KEY)")
     if settings.dev_cache:
         problems.append("dev_cache=True would replay answers (LLM_GATEWAY_DEV_CACHE)")
     if settings.queue == "memory":
         problems.append("a memory queue would lose its requests with the process (LLM_GATEWAY_QUEUE)")
-    if settings.queue == "auto":
-        problems.append("no durable queue is configured (LLM_GATEWAY_QUEUE)")
+    elif settings.queue_kind == "memory":
+        problems.append(
+            "no durable queue is configured (LLM_GATEWAY_REDIS_URL, LLM_GATEWAY_QUEUE_PATH or LLM_GATEWAY_QUEUE)"
+        )
     return problems
 
 
 def _next_step() -> str:
     return (
-        "Set what is missing: a provider's key, and LLM_GATEWAY_QUEUE=none, which makes an outage a typed error "
-        "instead of a ticket (a SqliteQueue can be put in by hand); unset what is refused. "
-        "To try things out, set ENVIRONMENT=development."
+        "Set what is missing: a provider's key, and LLM_GATEWAY_REDIS_URL for a queue that hosts share, or "
+        "LLM_GATEWAY_QUEUE_PATH for one host, or LLM_GATEWAY_QUEUE=none, which makes an outage a typed error instead "
+        "of a ticket; unset what is refused. To try things out, set ENVIRONMENT=development."
     )
 
 
@@ -114,8 +123,30 @@ def _cache(settings: Settings) -> ResponseCache:
 
 
 def _queue(settings: Settings) -> QueueBackend | None:
-    if settings.queue == "none":
-        return None
+    built: dict[str, Callable[[Settings], QueueBackend]] = {"memory": _memory, "sqlite": _sqlite, "redis": _redis}
+    build = built.get(settings.queue_kind)
+    return None if build is None else build(settings)
+
+
+def _memory(settings: Settings) -> QueueBackend:
     from llm_gateway.queues.memory import MemoryQueue
 
     return MemoryQueue(settings.queue_options)
+
+
+def _sqlite(settings: Settings) -> QueueBackend:
+    from llm_gateway.queues.sqlite import SqliteQueue
+
+    return SqliteQueue(settings.queue_path or "", settings.queue_options)
+
+
+def _redis(settings: Settings) -> QueueBackend:
+    from llm_gateway.queues.redis import RedisQueue
+
+    return RedisQueue(
+        "" if settings.redis_url is None else settings.redis_url.get_secret_value(),
+        settings.queue_options,
+        namespace=settings.queue_namespace,
+        redis=settings.redis,
+        strict=settings.environment.strict,
+    )

@@ -241,8 +241,9 @@ def test_readme_in_production(tmp_path: Path) -> None:
     done = run(README, tmp_path)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    names = {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "QUEUE", "DEV_CACHE", "REDIS_URL", "ENVIRONMENT"}
-    assert {name for name in names if f"LLM_GATEWAY_{name}" in last} == {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "QUEUE"}
+    names = {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "QUEUE", "QUEUE_PATH", "DEV_CACHE", "REDIS_URL", "ENVIRONMENT"}
+    missing = {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "QUEUE", "QUEUE_PATH", "REDIS_URL"}
+    assert {name for name in names if f"LLM_GATEWAY_{name}" in last} == missing
 
 
 PRODUCTION: Final = """
@@ -362,3 +363,68 @@ async def test_development_wires_the_mock(tmp_path: Path, monkeypatch: pytest.Mo
         health = await client.health()
         await client.complete(LLMRequest(provider="mock", model="mock-1", prompt="Say hello."))
     assert (health.providers, health.queue, health.durable) == (("mock",), "MemoryQueue", False)
+
+
+REDIS_URL: Final = "redis://user:canary-password@127.0.0.1:1/0"
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ({}, "MemoryQueue"),
+        ({"queue_path": "queue.db"}, "SqliteQueue"),
+        ({"redis_url": REDIS_URL}, "RedisQueue"),
+        ({"redis_url": REDIS_URL, "queue_path": "queue.db"}, "RedisQueue"),
+        ({"redis_url": REDIS_URL, "queue_path": "queue.db", "queue": "sqlite"}, "SqliteQueue"),
+        ({"redis_url": REDIS_URL, "queue": "memory"}, "MemoryQueue"),
+        ({"redis_url": REDIS_URL, "queue": "none"}, "NoneType"),
+    ],
+)
+def test_queue_is_chosen_by_what_is_given(given: dict[str, str], kind: str) -> None:
+    """A Redis server beats a file, a file beats memory, and what is named beats them all."""
+    settings = Settings.model_validate({"environment": "development", **given})
+    assert kind == type(wire(settings).queue).__name__
+    assert "canary-password" not in f"{settings!r}{wire(settings).queue!r}"
+
+
+@pytest.mark.parametrize("environment", Environment)
+@pytest.mark.parametrize(("queue", "named"), [("redis", "LLM_GATEWAY_REDIS_URL"), ("sqlite", "LLM_GATEWAY_QUEUE_PATH")])
+def test_queue_without_a_place_is_refused(environment: Environment, queue: str, named: str) -> None:
+    """A queue that is asked for without its server or file is refused, and the setting is named."""
+    settings = Settings.model_validate({"environment": environment, "queue": queue, "openai_api_key": KEY})
+    with pytest.raises(ConfigurationError) as refusal:
+        wire(settings)
+    assert named in refusal.value.message
+
+
+def test_redis_url_with_a_mistake_is_refused_unseen() -> None:
+    """A URL that cannot be read is refused without being shown."""
+    settings = Settings(environment=Environment.DEVELOPMENT, redis_url=SecretStr("redis://x:canary-password@host:port"))
+    with pytest.raises(ConfigurationError) as refusal:
+        wire(settings)
+    assert "canary-password" not in "".join(traceback.format_exception(refusal.value))
+
+
+def test_production_starts_from_a_path_alone(tmp_path: Path) -> None:
+    """With a key and a path a production process takes requests in and keeps them for the next one."""
+    given = {
+        "LLM_GATEWAY_OPENAI_API_KEY": KEY,
+        "LLM_GATEWAY_QUEUE_PATH": str(tmp_path / "queue.db"),
+        "LLM_GATEWAY_ALLOW_PLAINTEXT_QUEUE": "true",
+    }
+    first = run(SUBMITTING, tmp_path, **given)
+    second = run(SUBMITTING, tmp_path, **given)
+    assert (["1"], ["2"]) == (first.stdout.split(), second.stdout.split())
+
+
+SUBMITTING: Final = """
+import asyncio
+from llm_gateway import LLMClient, LLMRequest
+
+async def main() -> None:
+    async with LLMClient.from_settings() as client:
+        await client.submit(LLMRequest(provider="openai", model="gpt-5-mini", prompt="Say hello."))
+        print((await client.health()).depth)
+
+asyncio.run(main())
+"""

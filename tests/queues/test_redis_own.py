@@ -196,7 +196,9 @@ async def test_oldest_server_and_newest_keep_the_same_data(every_redis: RedisSer
     async with redis_bench(every_redis.url) as b:
         await b.complete(await b.take())
         await b.queue.cancel(TENANT, (await b.put()).ticket_id)
-        assert await b.queue.resume(LANE) is None
+        await b.put()
+        await b.queue.resume(LANE)
+        assert 1 == (await b.queue.stats()).depth
 
 
 @pytest.mark.parametrize("hours", [-1, 1])

@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from redis.asyncio import BlockingConnectionPool, Connection
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -143,7 +144,7 @@ class RedisLink:
         self._reply_timeout = reply_timeout
         self._greet = greet
         self.barrier: Command | None = None
-        self._connection: Connection | None = None
+        self._connection: AbstractConnection | None = None
         self._opening: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._flushing: asyncio.Task[None] | None = None
@@ -238,7 +239,7 @@ class RedisLink:
         except (RedisError, OSError, TimeoutError) as error:
             await self._drop(connection, LinkLost(type(error).__name__, sent=True))
 
-    async def _read(self, connection: Connection) -> None:
+    async def _read(self, connection: AbstractConnection) -> None:
         because = CLOSED
         try:
             while True:
@@ -253,7 +254,7 @@ class RedisLink:
         finally:
             await self._drop(connection, LinkLost(because, sent=True))
 
-    async def _reply(self, connection: Connection) -> object:
+    async def _reply(self, connection: AbstractConnection) -> object:
         try:
             async with asyncio.timeout(self._reply_timeout):
                 reply: object = await connection.read_response(disable_decoding=True)
@@ -261,7 +262,7 @@ class RedisLink:
             return Refused(code_of(error))
         return reply
 
-    async def _drop(self, connection: Connection | None, error: LinkLost) -> None:
+    async def _drop(self, connection: AbstractConnection | None, error: LinkLost) -> None:
         # The reader of an old connection may end when a new one stands already.
         if connection is self._connection:
             self._connection = None
