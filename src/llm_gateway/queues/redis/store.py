@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ __all__ = ["RedisStore"]
 
 # Most jobs in one script or write, so that others get their turn.
 AT_ONCE: Final = 200
+IN_FLIGHT: Final = 3
 KINDS: Final = {"e": "echo", "h": "history", "p": "payload", "r": "result"}
 Order = tuple[bool, int, str]
 
@@ -57,10 +59,15 @@ class RedisStore(OnRedis, JobStore):
 
     async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[EnqueueReply]:
         """Do the same for many, each on its own."""
-        replies = list[EnqueueReply]()
-        for first in range(0, len(jobs), AT_ONCE):
-            replies += await self._stored(jobs[first : first + AT_ONCE], None)
-        return replies
+        # While the server works on some, the next are written.
+        room = asyncio.Semaphore(IN_FLIGHT)
+
+        async def stored(first: int) -> list[EnqueueReply]:
+            async with room:
+                return await self._stored(jobs[first : first + AT_ONCE], None)
+
+        parts = await asyncio.gather(*(stored(first) for first in range(0, len(jobs), AT_ONCE)))
+        return [reply for part in parts for reply in part]
 
     async def find(self, tenant: str, idempotency_key: str) -> JobView | None:
         """Return the job that has this key; ``None`` also when only its key is left."""
