@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,18 @@ class History:
     """Everything that was told, of all processes, those that were killed too."""
 
     facts: list[Fact] = field(default_factory=list[Fact])
+    _told: anyio.Event = field(default_factory=anyio.Event)
+
+    def add(self, fact: Fact) -> None:
+        """Take note, and wake who waits for it."""
+        self.facts.append(fact)
+        told, self._told = self._told, anyio.Event()
+        told.set()
+
+    async def until(self, holds: Callable[[], object]) -> None:
+        """Return once something holds of what was told."""
+        while not holds():
+            await self._told.wait()
 
     def of(self, what: str) -> list[Fact]:
         """Return the facts of one kind."""
@@ -100,7 +112,7 @@ class Actor:
     async def line(self) -> Fact:
         """Return its next line."""
         fact: Fact = json.loads(await self.lines.receive_until(b"\n", LINE))
-        self.history.facts.append(fact)
+        self.history.add(fact)
         return fact
 
     async def follow(self, *, until: str | None = None) -> None:

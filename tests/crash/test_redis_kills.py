@@ -8,17 +8,15 @@ from pathlib import Path
 
 import anyio
 import pytest
-
-from llm_gateway._core.jobs import Complete
-from llm_gateway.queues.redis import RedisQueue
-from tests.crash.actor import LANE, LEASE, job_of
+from tests.crash.actor import job_of
 from tests.crash.history import History, actor
 from tests.queues.redis_bench import QUICK, namespace
 from tests.queues.redis_server import BINARIES, RedisServer
 from tests.queues.tcp_proxy import Cut, proxy_to
 
+from llm_gateway.queues.redis import RedisQueue
+
 PATIENCE = 90.0
-LOOK = 0.1
 # How long a partition lasts, in real time: longer than the clients' patience for a reply is not needed.
 OUT = 1.0
 VICTIMS = (("work", 21), ("submit", 40), ("relay", 33), ("work", 34), ("submit", 55), ("relay", 48))
@@ -26,8 +24,12 @@ VICTIMS = (("work", 21), ("submit", 40), ("relay", 33), ("work", 34), ("submit",
 
 async def settled(history: History, *, wanted: int) -> None:
     """Return when so many tickets were acknowledged and all have ended."""
-    while len(history.accepted()) < wanted or not history.settled():
-        await anyio.sleep(LOOK)
+    await history.until(lambda: len(history.accepted()) >= wanted and history.settled())
+
+
+async def accepted(history: History, *, wanted: int) -> None:
+    """Return when so many tickets were acknowledged."""
+    await history.until(lambda: len(history.accepted()) >= wanted)
 
 
 async def run(history: History, role: str, where: tuple[str, str, str], *, number: int = 0) -> None:
@@ -71,14 +73,14 @@ async def test_zombie_is_fenced(redis: RedisServer) -> None:
         async with actor(history, "hold", redis.url, name, "process") as zombie:
             await zombie.line()
             zombie.process.send_signal(signal.SIGSTOP)
-            while not (await queue.sweep()).recovered:
-                await anyio.sleep(LOOK)
-            (lease,) = await queue.claim(LANE, 1, worker="current", lease_seconds=LEASE, claim_id="current")
-            await queue.finish(lease, Complete(result=b"k by current"))
+            async with actor(history, "work", redis.url, name, "process") as other:
+                while (current := await other.line())["what"] != "finished":
+                    pass
             zombie.process.send_signal(signal.SIGCONT)
             await zombie.go()
             assert "fenced" == (await zombie.line())["what"]
-        assert b"k by current" == await queue.result("", reply.job.ticket_id)
+        result = await queue.result("", reply.job.ticket_id)
+        assert str(current["result"]).encode() == result
     await queue.aclose()
 
 
@@ -94,8 +96,7 @@ async def test_killed_server_keeps_what_it_acknowledged(tmp_path: Path, kills: i
                     tasks.start_soon(run, history, role, where)
                 tasks.start_soon(partial(run, history, "submit", where, number=300))
                 for number in range(1, kills + 1):
-                    while len(history.accepted()) < number * 60:
-                        await anyio.sleep(LOOK)
+                    await accepted(history, wanted=number * 60)
                     server.kill()
                     await anyio.to_thread.run_sync(server.start)
                 await settled(history, wanted=300)
@@ -116,8 +117,7 @@ async def test_partition_loses_nothing(redis: RedisServer, cut: Cut) -> None:
                     tasks.start_soon(run, history, role, where)
                 tasks.start_soon(partial(run, history, "submit", where, number=200))
                 for number in range(1, 4):
-                    while len(history.accepted()) < number * 40:
-                        await anyio.sleep(LOOK)
+                    await accepted(history, wanted=number * 40)
                     proxy.cut = cut
                     proxy.sever()
                     await anyio.sleep(OUT)

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator
 
 import pytest
-
-from llm_gateway._io.redis import Ask, LinkLost, RedisLink, Refused
 from tests.queues.redis_server import BINARIES, RedisServer
 from tests.queues.tcp_proxy import Cut, proxy_to
+
+from llm_gateway._io.redis import Ask, LinkLost, RedisLink, Refused
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import Final
 
+from llm_gateway._io.redis import Command, RedisLink
 from llm_gateway.options import QueueOptions, RedisOptions
 from llm_gateway.queues.redis import RedisQueue
 from llm_gateway.testing.clock import FakeClock
 from llm_gateway.testing.conformance.bench import Bench
 
-__all__ = ["QUICK", "namespace", "redis_bench"]
+__all__ = ["QUICK", "command", "namespace", "redis_bench"]
 
 NUMBERS: Final = count(1)
 QUICK: Final = RedisOptions(durability="process", reply_timeout=2.0)
@@ -21,6 +22,15 @@ QUICK: Final = RedisOptions(durability="process", reply_timeout=2.0)
 def namespace() -> str:
     """Return a namespace that no other test of this server has."""
     return f"test-{next(NUMBERS)}"
+
+
+async def command(url: str, *commands: Command) -> list[object]:
+    """Run commands on a server."""
+    link = RedisLink(url, connect_timeout=5.0, reply_timeout=30.0)
+    try:
+        return await link.ask(*commands)
+    finally:
+        await link.aclose()
 
 
 @asynccontextmanager

@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from tests.queues.redis_bench import redis_bench
+from tests.queues.redis_server import RedisServer
+from tests.queues.tcp_proxy import Cut, TcpProxy, proxy_to
 
 from llm_gateway._core.jobs import AdoptedBy, Complete, Disposition, Fail, Park, Release, Retry
 from llm_gateway._core.lifecycle import TicketState
 from llm_gateway.errors import DurabilityUnknown
 from llm_gateway.testing.conformance.bench import BOOM, LANE, LEASE, TENANT, Bench
-from tests.queues.redis_bench import redis_bench
-from tests.queues.redis_server import RedisServer
-from tests.queues.tcp_proxy import Cut, TcpProxy, proxy_to
 
 DISPOSITIONS: list[Disposition] = [
     Complete(result=b"answer"),

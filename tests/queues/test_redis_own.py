@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
+from tests.queues.redis_bench import QUICK, command, namespace, redis_bench
+from tests.queues.redis_server import BINARIES, RedisServer
 
-from llm_gateway._core.jobs import Complete
+from llm_gateway._core.jobs import Complete, Enqueued
 from llm_gateway._core.lifecycle import TicketState
+from llm_gateway._io.redis import Command
 from llm_gateway.errors import ConfigurationError, QueueFull, QueueUnavailable
 from llm_gateway.options import QueueOptions, RedisOptions
 from llm_gateway.queues.redis import RedisQueue
+from llm_gateway.queues.redis.rows import items, text
 from llm_gateway.testing.clock import FakeClock
 from llm_gateway.testing.conformance.bench import LANE, LEASE, TENANT, Bench
-from tests.queues.redis_bench import QUICK, namespace, redis_bench
-from tests.queues.redis_server import BINARIES, RedisServer
 
 KEPT = ("--appendonly", "yes", "--appendfsync", "always")
 SMALL = 3 * 1024 * 1024
@@ -103,8 +104,9 @@ async def test_password_and_database_of_the_url_are_used(tmp_path: Path) -> None
     try:
         async with redis_bench(url) as b:
             await b.put()
-        async with Redis.from_url(url) as client:
-            assert await client.dbsize() > 0
+        (size,) = await command(url, ("DBSIZE",))
+        assert isinstance(size, int)
+        assert size > 0
     finally:
         server.stop()
 
@@ -137,27 +139,27 @@ async def test_one_namespace_has_one_shard_count(redis: RedisServer) -> None:
 async def test_newer_schema_is_refused(redis: RedisServer) -> None:
     """Data of a schema that this release does not know is left alone."""
     name = namespace()
-    async with Redis.from_url(redis.url) as client:
-        await client.hset(f"{{{name}:0}}:meta", "schema", "99")
+    await command(redis.url, ("HSET", f"{{{name}:0}}:meta", "schema", "99"))
     queue = RedisQueue(redis.url, namespace=name, redis=QUICK, strict=False)
     with pytest.raises(ConfigurationError):
         await queue.start(outbox=False)
 
 
-@pytest.mark.parametrize("damage", ["missing field", "wrong type", "not a number"])
+DAMAGES: dict[str, Callable[[str], list[Command]]] = {
+    "missing field": lambda key: [("HDEL", key, "e")],
+    "wrong type": lambda key: [("DEL", key), ("SET", key, "foreign")],
+    "not a number": lambda key: [("HSET", key, "w", "heavy")],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 async def test_damaged_job_ends_as_dead_letter(redis: RedisServer, damage: str) -> None:
     """A job whose hash was damaged is never handed out, ends once, and keeps nobody else from their turn."""
     name = namespace()
-    async with redis_bench(redis.url, name=name, outbox=False) as b, Redis.from_url(redis.url) as client:
+    async with redis_bench(redis.url, name=name, outbox=False) as b:
         sick, well = await b.put(), await b.put()
         key = f"{{{name}:0}}:j:{sick.ticket_id}"
-        if damage == "missing field":
-            await client.hdel(key, "e")
-        elif damage == "not a number":
-            await client.hset(key, "w", "heavy")
-        else:
-            await client.delete(key)
-            await client.set(key, "foreign")
+        await command(redis.url, *DAMAGES[damage](key))
         leases = await b.claim(5)
         assert [well.ticket_id] == [lease.job.ticket_id for lease in leases]
         await b.complete(leases[0])
@@ -174,12 +176,13 @@ async def test_full_server_refuses_submits_and_drains(tmp_path: Path) -> None:
     server = RedisServer(tmp_path, BINARIES[0], "--maxmemory", str(SMALL)).start()
     try:
         async with redis_bench(server.url, outbox=False) as b:
-            stored = 0
-            with pytest.raises(QueueFull) as refusal:
-                for _ in range(5_000):
-                    await b.put(replace(b.job(), payload=b"x" * 4_096))
-                    stored += 1
-            assert refusal.value.retry_after
+            jobs = [replace(b.job(), payload=b"x" * 4_096) for _ in range(2_000)]
+            replies = await b.queue.enqueue_many(jobs)
+            refusals = [reply for reply in replies if isinstance(reply, QueueFull)]
+            stored = len(jobs) - len(refusals)
+            assert stored == sum(isinstance(reply, Enqueued) for reply in replies)
+            assert 0 < stored < len(jobs)
+            assert refusals[0].retry_after
             done = 0
             while leases := await b.claim(20):
                 for lease in leases:
@@ -244,7 +247,7 @@ async def test_no_key_is_left_behind(redis: RedisServer) -> None:
         b.clock.advance(1_000)
         for _ in range(5):
             await b.queue.sweep()
-        async with Redis.from_url(redis.url, decode_responses=True) as client:
-            keys = {key.partition("}:")[2] async for key in client.scan_iter(f"{{{name}:0}}:*")}
+        (found,) = await command(redis.url, ("KEYS", f"{{{name}:0}}:*"))
+    keys = {text(key).partition("}:")[2] for key in items(found)}
     kept = {key.partition(":")[0] for key in keys if not key.startswith("clm")}
     assert {"cnt", "ev", "lane", "lanes", "meta", "nudge", "tenants"} == kept

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Final, Protocol, cast
 
-from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import Connection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -62,6 +62,30 @@ class LinkLost(Exception):
         super().__init__(because)
         self.because = because
         self.sent = sent
+
+
+class Wire(Protocol):
+    """What is used of a connection of redis-py."""
+
+    async def connect(self) -> None:
+        """Connect, authenticate and choose the database."""
+        ...
+
+    def pack_commands(self, commands: Iterable[Command]) -> list[bytes]:
+        """Write commands in the server's protocol."""
+        ...
+
+    async def send_packed_command(self, command: list[bytes], *, check_health: bool) -> None:
+        """Send what `pack_commands` wrote."""
+        ...
+
+    async def read_response(self, *, disable_decoding: bool) -> object:
+        """Read one reply."""
+        ...
+
+    async def disconnect(self, *, nowait: bool) -> None:
+        """Close it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +143,9 @@ class RedisLink:
         reply_timeout: Most seconds for a reply; a connection that takes longer is given up.
         greet: Run on each new connection before anything else is sent on it.
 
+    Raises:
+        ValueError: the URL cannot be read.
+
     Attributes:
         barrier: Sent once behind the commands of each write that asked for it; they are answered with its reply.
     """
@@ -131,20 +158,12 @@ class RedisLink:
         reply_timeout: float,
         greet: Greet | None = None,
     ) -> None:
-        # Only its reading of URLs is used: a pool would hide when a connection is new.
-        self._pool = BlockingConnectionPool.from_url(
-            url,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=None,
-            socket_connect_timeout=connect_timeout,
-            health_check_interval=0,
-        )
+        self._make = maker(url, connect_timeout)
         self._connect_timeout = connect_timeout
         self._reply_timeout = reply_timeout
         self._greet = greet
         self.barrier: Command | None = None
-        self._connection: AbstractConnection | None = None
+        self._connection: Wire | None = None
         self._opening: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._flushing: asyncio.Task[None] | None = None
@@ -185,7 +204,7 @@ class RedisLink:
         await asyncio.shield(self._opening)
 
     async def _connect(self) -> None:
-        connection = self._pool.connection_class(**self._pool.connection_kwargs)
+        connection = self._make()
         try:
             async with asyncio.timeout(self._connect_timeout):
                 await connection.connect()
@@ -239,7 +258,7 @@ class RedisLink:
         except (RedisError, OSError, TimeoutError) as error:
             await self._drop(connection, LinkLost(type(error).__name__, sent=True))
 
-    async def _read(self, connection: AbstractConnection) -> None:
+    async def _read(self, connection: Wire) -> None:
         because = CLOSED
         try:
             while True:
@@ -254,7 +273,7 @@ class RedisLink:
         finally:
             await self._drop(connection, LinkLost(because, sent=True))
 
-    async def _reply(self, connection: AbstractConnection) -> object:
+    async def _reply(self, connection: Wire) -> object:
         try:
             async with asyncio.timeout(self._reply_timeout):
                 reply: object = await connection.read_response(disable_decoding=True)
@@ -262,7 +281,7 @@ class RedisLink:
             return Refused(code_of(error))
         return reply
 
-    async def _drop(self, connection: AbstractConnection | None, error: LinkLost) -> None:
+    async def _drop(self, connection: Wire | None, error: LinkLost) -> None:
         # The reader of an old connection may end when a new one stands already.
         if connection is self._connection:
             self._connection = None
@@ -282,6 +301,24 @@ class RedisLink:
             waiting, self._waiting = self._waiting, []
             for unit in waiting:
                 unit.fail(error)
+
+
+def maker(url: str, connect_timeout: float) -> Callable[[], Wire]:
+    """Return what makes connections to a URL. Pools of redis-py are not used: they hide when a connection is new.
+
+    Raises:
+        ValueError: the URL cannot be read. Its text may quote it.
+    """
+    found = dict(parse_url(url))
+    kind = cast("Callable[..., Wire]", found.pop("connection_class", Connection))
+    # A retry behind our back would send a command twice.
+    ours = {"protocol": 2, "retry": Retry(NoBackoff(), 0), "socket_timeout": None, "health_check_interval": 0}
+    make = partial(kind, **found, **ours, socket_connect_timeout=connect_timeout)
+    try:
+        make()
+    except TypeError:
+        raise ValueError from None
+    return make
 
 
 def seen(done: asyncio.Future[list[object]] | asyncio.Task[None]) -> None:

@@ -21,7 +21,6 @@ from llm_gateway.queues.redis.keys import Shards
 from llm_gateway.queues.redis.rows import items, text
 from llm_gateway.queues.redis.scripts import Script
 from llm_gateway.queues.redis.server import Finding, judge
-from llm_gateway.queues.redis.store import RedisStore
 from llm_gateway.queues.redis.wakes import BLOCK_SECONDS, Wakes
 
 __all__ = ["RedisQueue"]
@@ -33,7 +32,7 @@ DEFAULT_REDIS: Final = RedisOptions()
 BLOCK_MARGIN: Final = 5.0
 
 
-class RedisQueue(RedisStore, RedisAdmin, RedisKeys, RedisOutbox, RedisWatch, QueueBackend):
+class RedisQueue(RedisAdmin, RedisKeys, RedisOutbox, RedisWatch, QueueBackend):
     """A queue that any number of hosts share, and that survives them.
 
     Time is the server's own, so that a host whose clock is wrong neither expires nor revives anything. To be started

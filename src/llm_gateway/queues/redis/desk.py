@@ -32,6 +32,7 @@ __all__ = ["OnRedis", "Part", "Session", "first_of", "refusal", "unknown_ticket"
 Part = str | bytes | int
 # Once more after a lost reply: every script knows its own repetition.
 TRIES: Final = 2
+LOOKING: Final = frozenset({Script.LOOK, Script.SHOW, Script.TELL, Script.MISSED})
 NO_SCRIPT: Final = Refused("NOSCRIPT")
 FULL_RETRY_AFTER: Final = 5.0
 
@@ -150,7 +151,7 @@ class OnRedis:
                     commands = [self._command(script, shard, parts, whole=True) for shard, parts in calls]
                     replies = await link.ask(*commands, barred=durable)
             except LinkLost as lost:
-                unsure, because = unsure or lost.sent, lost.because
+                unsure, because = unsure or (lost.sent and script not in LOOKING), lost.because
             else:
                 return replies
         raise unreachable(because, unsure=unsure)
@@ -223,7 +224,7 @@ class OnRedis:
             message = f"The server cannot tell whether it is on the disk ({reply.code})."
             raise DurabilityUnknown(message)
         replicas = self._redis.replicas if self._redis.durability == "replicated" else 0
-        counts = [integer(count) for count in items(reply)] if isinstance(reply, list) else [1, integer(reply)]
+        counts = [1, integer(reply)] if isinstance(reply, int) else [integer(count) for count in items(reply)]
         if counts[0] < 1 or counts[1] < replicas:
             message = f"Only {counts[0]} disk and {counts[1]} replicas have confirmed it; asked for: 1 and {replicas}."
             raise DurabilityUnknown(message)

@@ -80,8 +80,7 @@ def added(one: LaneStats, other: LaneStats) -> LaneStats:
     """Add up two counts of one lane; the gate is the same in each shard."""
     oldest = [at for at in (one.oldest_created_at, other.oldest_created_at) if at is not None]
     beats = [at for at in (one.last_heartbeat_at, other.last_heartbeat_at) if at is not None]
-    return replace(
-        one,
+    return one._replace(
         ready=one.ready + other.ready,
         delayed=one.delayed + other.delayed,
         processing=one.processing + other.processing,

@@ -1,8 +1,9 @@
 -- The right to relay, and the acknowledgement. ARGV: 5 what: lead | yield | ack · 6 token · 7 lease, or the number
 local held = redis.call('HMGET', P .. 'cnt', 'rl', 're')
-local mine = held[1] == ARGV[6]
+local leading = held[1] and held[1] ~= '' and tonumber(held[2]) > now
+local mine = leading and held[1] == ARGV[6]
 if ARGV[5] == 'lead' then
-  if not mine and held[1] and held[1] ~= '' and tonumber(held[2]) > now then return answer(0) end
+  if leading and not mine then return answer(0) end
   redis.call('HSET', P .. 'cnt', 'rl', ARGV[6], 're', int(now + tonumber(ARGV[7])))
   return answer(1)
 end

@@ -1,0 +1,24 @@
+"""The queue in Redis keeps the contract, on every server there is."""
+
+from __future__ import annotations
+
+import pytest
+from tests.queues.redis_bench import QUICK, namespace
+from tests.queues.redis_server import RedisServer
+
+from llm_gateway.options import QueueOptions
+from llm_gateway.queues.redis import RedisQueue
+from llm_gateway.testing.clock import FakeClock
+from llm_gateway.testing.conformance.queue import QueueConformance
+
+
+class TestRedisQueue(QueueConformance):
+    """The suite on the queue in Redis."""
+
+    @pytest.fixture(autouse=True)
+    def _server(self, every_redis: RedisServer) -> None:
+        self.url = every_redis.url
+
+    async def make(self, options: QueueOptions) -> tuple[RedisQueue, FakeClock]:
+        clock = FakeClock()
+        return RedisQueue(self.url, options, namespace=namespace(), redis=QUICK, strict=False, clock=clock), clock
