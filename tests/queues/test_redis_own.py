@@ -111,6 +111,17 @@ async def test_password_and_database_of_the_url_are_used(tmp_path: Path) -> None
         server.stop()
 
 
+async def test_user_with_the_documented_rights_suffices(every_redis: RedisServer) -> None:
+    """A user that may do what the documentation lists, on the keys of the namespace alone, runs a whole ticket."""
+    name, rights = namespace(), ("+@read", "+@write", "+eval", "+evalsha", "+script|load", "+info", "+wait", "+time")
+    await command(every_redis.url, ("ACL", "SETUSER", "gateway", "reset", "on", ">pw", f"~{{{name}:*", *rights))
+    url = every_redis.url.replace("redis://", "redis://gateway:pw@")
+    async with redis_bench(url, name=name) as b:
+        await b.complete(await b.take())
+        await b.queue.sweep()
+        assert (0, 1) == ((await b.queue.stats()).depth, len(await b.queue.list_jobs()))
+
+
 @pytest.mark.parametrize("url", ["", "http://127.0.0.1", "redis//x", "redis://host:port/0"])
 def test_url_that_cannot_be_read_is_refused(url: str) -> None:
     """A URL with a mistake is refused when the queue is made, without being shown."""
