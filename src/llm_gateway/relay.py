@@ -15,7 +15,6 @@ from typing import Final
 from llm_gateway._core.jobs import JobEvent
 from llm_gateway._core.retry import backoff
 from llm_gateway._engine import Engine
-from llm_gateway._settlement import stop
 from llm_gateway._tickets import Tickets
 from llm_gateway.protocols import EventPublisher, QueueBackend
 
@@ -155,14 +154,13 @@ class ShardRelay:
 
     async def _move_while_leading(self) -> bool:
         """Move all there is; False when there was nothing. The lease is renewed however slow the publisher is."""
-        moving = asyncio.create_task(self._move_all())
-        guards = [asyncio.create_task(self._renewed_until_lost()), asyncio.create_task(self._lapsed())]
-        try:
+        async with asyncio.TaskGroup() as tasks:
+            moving = tasks.create_task(self._move_all())
+            guards = [tasks.create_task(self._renewed_until_lost()), tasks.create_task(self._lapsed())]
             await asyncio.wait({moving, *guards}, return_when=asyncio.FIRST_COMPLETED)
             finished = moving.done()
-        finally:
             for task in (moving, *guards):
-                await stop(task)
+                task.cancel()
         if not finished:
             self._token = self._ends = None
             logger.warning("The right to relay events was lost, another process may have it now: this one stops")

@@ -75,8 +75,10 @@ async def test_leases_of_before_a_reboot_are_void(path: Path) -> None:
     clock.advance(1000)
     async with bench(path, clock=clock) as b:
         await b.take()
+        assert await b.queue.lead(0, "before", LEASE)
     async with bench(path, clock=FakeClock()) as b:
         assert (await b.queue.sweep()).recovered == 1
+        assert await b.queue.lead(0, "after", LEASE)
 
 
 async def test_wall_clock_jump_costs_no_lease(path: Path) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 import anyio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.relay.outlets import LEASE, NotingQueue, Outlet, check_history, deliveries, make_relay, memory
 
@@ -151,6 +151,7 @@ def test_history(actions: list[tuple[str, int]]) -> None:
         runner.run(play(actions))
 
 
+@example([(4, "kill"), (0, "kill")])
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 60), st.sampled_from(["kill", "close"])), min_size=1, max_size=6))
 def test_end_at_any_turn(ends: list[tuple[int, str]]) -> None:

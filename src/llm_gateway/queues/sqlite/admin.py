@@ -85,7 +85,8 @@ def counted(ledger: Ledger) -> QueueStats:
     """Return the counts."""
     lanes = tuple(ledger.lanes.stats(ledger.clock.now()))
     depth, size, outbox = totals(ledger)
-    oldest = one(ledger.db, "SELECT at FROM events WHERE outbox = 1 ORDER BY number LIMIT 1")
+    leaving = "SELECT at FROM events WHERE outbox = 1 AND typeof(at) = 'integer' ORDER BY number LIMIT 1"
+    oldest = one(ledger.db, leaving)
     return QueueStats(
         depth=depth,
         bytes=size,
