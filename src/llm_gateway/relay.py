@@ -162,7 +162,6 @@ class ShardRelay:
             for task in (moving, *guards):
                 task.cancel()
         if not finished:
-            self._token = self._ends = None
             logger.warning("The right to relay events was lost, another process may have it now: this one stops")
             return True
         return moving.result()

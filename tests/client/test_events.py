@@ -80,11 +80,26 @@ async def test_failing_handler(desk: Desk, question: LLMRequest) -> None:
         ticket = (await client.submit(question)).ticket.id
         await drain(client, ticket)
         await settle(desk)
-        assert (len(publisher.events), (await client.health()).outbox) == (0, 3)
+        health = await client.health()
+        assert (len(publisher.events), health.outbox, health.outbox_lag) == (0, 3, 0.0)
         await settle(desk, 60.0)
-        assert (await client.health()).outbox == 0
+        health = await client.health()
+        assert (health.outbox, health.outbox_lag) == (0, None)
     assert [event.state.value for event in publisher.events] == HAPPY
     assert {event.event_id for event in publisher.refused} == {publisher.events[0].event_id}
+
+
+async def test_lag(desk: Desk, question: LLMRequest) -> None:
+    """The lag is the age of the oldest event that was not delivered, and never negative after a jump of the clock."""
+    publisher = FakePublisher()
+    publisher.fail(1_000)
+    async with listening(desk, publisher) as client:
+        await client.submit(question)
+        await settle(desk, 30.0)
+        await client.submit(question)
+        assert (await client.health()).outbox_lag == 30.0
+        desk.clock.jump_wall(-100.0)
+        assert (await client.health()).outbox_lag == 0.0
 
 
 async def test_nothing_lost_at_closing(desk: Desk, question: LLMRequest) -> None:

@@ -96,6 +96,8 @@ class NotingQueue(MemoryQueue):
     Attributes:
         calls: Number of calls by name.
         failing: Number of failures to come, by name.
+        unheard: Number of leads to come that are taken although the reply is lost.
+        tokens: Every token that asked to lead, in order, each once.
         withheld: Whether events are kept from relays although there are some, as while a replica is behind.
     """
 
@@ -103,11 +105,19 @@ class NotingQueue(MemoryQueue):
         super().__init__(clock=clock)
         self.calls: defaultdict[str, int] = defaultdict(int)
         self.failing: defaultdict[str, int] = defaultdict(int)
+        self.unheard = 0
+        self.tokens: dict[str, None] = {}
         self.withheld = False
 
     async def lead(self, shard: int, token: str, seconds: float) -> bool:
         self._note("lead")
-        return await super().lead(shard, token, seconds)
+        self.tokens[token] = None
+        leads = await super().lead(shard, token, seconds)
+        if self.unheard > 0:
+            self.unheard -= 1
+            message = "the reply was lost"
+            raise QueueUnavailable(message)
+        return leads
 
     async def unrelayed(self, shard: int, limit: int = 100) -> list[JobEvent]:
         self._note("unrelayed")

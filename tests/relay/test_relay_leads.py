@@ -54,18 +54,48 @@ async def test_publisher_that_is_down_keeps_the_lead() -> None:
 
 
 async def test_standby_takes_over() -> None:
-    """When the leader is lost, a standby leads about one lease later, and asks the queue seldom until then."""
+    """When the leader is lost, a standby leads at most a lease and a third later, and asks the queue seldom."""
     async with memory() as b:
         assert await b.queue.lead(0, "lost", LEASE)
         await b.put()
         standby = Outlet()
         async with running(make_relay(b.queue, b.clock, standby)):
+            await b.clock.run_for(LEASE / 2)
+            assert await b.queue.lead(0, "lost", LEASE)
             await b.clock.run_for(LEASE - 0.1)
             assert standby.tries == 0
             await b.clock.run_for(LOST - LEASE + 0.1)
             assert standby.versions == [1]
         assert isinstance(b.queue, NotingQueue)
-        assert b.queue.calls["lead"] <= 6
+        assert b.queue.calls["lead"] <= 8
+
+
+async def test_lead_is_kept_between_events() -> None:
+    """An event that comes while the lease of an idle leader still lasts leaves at once, under the same token."""
+    async with memory() as b:
+        assert isinstance(b.queue, NotingQueue)
+        outlet = Outlet()
+        async with running(make_relay(b.queue, b.clock, outlet)):
+            for _ in range(3):
+                await b.put()
+                await b.clock.run_for(LEASE / 2)
+            assert (outlet.versions, len(b.queue.tokens)) == ([1, 1, 1], 1)
+            await b.clock.run_for(LEASE)
+            await b.put()
+            await b.clock.run_for(0.0)
+            assert (outlet.versions, len(b.queue.tokens)) == ([1, 1, 1, 1], 2)
+
+
+async def test_lead_whose_reply_was_lost() -> None:
+    """A relay that took the lead without hearing of it is not shut out by itself: its token stays the same."""
+    async with memory() as b:
+        assert isinstance(b.queue, NotingQueue)
+        b.queue.unheard = 2
+        await b.put()
+        outlet = Outlet()
+        async with running(make_relay(b.queue, b.clock, outlet)):
+            await b.clock.run_for(LEASE / 4)
+        assert (outlet.versions, len(b.queue.tokens)) == ([1], 1)
 
 
 async def test_killed_relay_is_followed() -> None:
