@@ -8,7 +8,6 @@ from secrets import token_hex
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from llm_gateway._core.admission import ADMISSION, LiveAction
-from llm_gateway._core.fingerprint import fingerprint
 from llm_gateway._core.jobs import AdoptedBy, JobView, NewJob
 from llm_gateway._core.outcomes import Completed, Pending, WaitReason
 from llm_gateway._core.payloads import StoredResult
@@ -30,7 +29,7 @@ from llm_gateway.errors import (
 )
 from llm_gateway.protocols import QueueBackend
 
-__all__ = ["Asking", "Desk", "Question", "with_key"]
+__all__ = ["Asking", "Desk", "Question", "desk_of", "with_key"]
 
 T = TypeVar("T")
 RESERVE: Final = 0.25
@@ -106,7 +105,7 @@ class Asking:
         job = await desk.queue.find(question.tenant, request.idempotency_key or "")
         if job is None:
             return None
-        if job.fingerprint != fingerprint(request):
+        if job.fingerprint != await desk.tickets.fingerprint(question.tenant, request):
             message = "The idempotency key belongs to a request with other content."
             raise IdempotencyConflict(message)
         outcome = await desk.tickets.outcome(job, question.output_type)
@@ -242,6 +241,14 @@ class Asking:
     def _too_late(call: Call) -> DeadlineExceeded:
         message = f"{call.prepared.provider} did not answer within the timeout."
         return DeadlineExceeded(message, info=call.info(Fault.DEADLINE)).tried(call.history)
+
+
+def desk_of(engine: Engine, queue: QueueBackend | None) -> Desk | None:
+    """Return what a client does with its queue, if it has one."""
+    if queue is None:
+        return None
+    tickets = Tickets(engine, queue)
+    return Desk(queue, tickets, Settlement(engine, queue, tickets))
 
 
 def with_key(request: LLMRequest) -> LLMRequest:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-__all__ = ["Attempt", "Fault", "Masked", "Sent"]
+__all__ = ["Attempt", "ErrorInfo", "Fault", "Masked", "Sent"]
 
 
 class Fault(StrEnum):
@@ -103,3 +103,40 @@ class Attempt:
     provider_request_id: str | None = None
     sent: Sent = Sent.NO
     possibly_billed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorInfo:
+    """What is known about an error beside its class.
+
+    Attributes:
+        fault: The row of the admission table it takes.
+        provider: The provider's name.
+        endpoint: Host the call went to.
+        model: The model asked for.
+        key_id: Short digest that tells keys apart without showing one.
+        status: HTTP status.
+        code: The vendor's own machine-readable code.
+        provider_request_id: The vendor's id of the request.
+        ticket_id: The ticket concerned.
+        correlation_id: The caller's correlation id.
+        sent: How much of the request had left this process.
+        no_retry: Whether the vendor said that trying again at once does not help.
+        attempts: What was tried, oldest first.
+        detail: The vendor's text, masked because it may quote the prompt.
+    """
+
+    fault: Fault | None = None
+    provider: str | None = None
+    endpoint: str | None = None
+    model: str | None = None
+    key_id: str | None = None
+    status: int | None = None
+    code: str | None = None
+    provider_request_id: str | None = None
+    ticket_id: str | None = None
+    correlation_id: str | None = None
+    sent: Sent = Sent.NO
+    no_retry: bool = False
+    attempts: tuple[Attempt, ...] = ()
+    detail: Masked | None = field(default=None, compare=False)

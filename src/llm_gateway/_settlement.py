@@ -103,6 +103,15 @@ class Settlement:
                 await self._engine.parts.clock.sleep(pause)
         return await self._queue.finish(lease, disposition)
 
+    async def _sealed(self, job: JobView, result: StoredResult) -> bytes:
+        """Seal, and ask again while the keys are out of reach for a moment: the answer has been paid for."""
+        for pause in FINISH_PAUSES:
+            try:
+                return await self._tickets.seal_result(job, result)
+            except QueueUnavailable:
+                await self._engine.parts.clock.sleep(pause)
+        return await self._tickets.seal_result(job, result)
+
     async def _renewed_until_lost(self, lease: Lease) -> None:
         seconds = self._engine.parts.worker.lease_seconds
         while True:
@@ -164,7 +173,7 @@ class Settlement:
                 call.blame(Fault.INVALID_OUTPUT)
                 raise
         latest = call.attempts[-1] if call.attempts else None
-        return Complete(result=await self._tickets.seal_result(job, result), attempt=latest)
+        return Complete(result=await self._sealed(job, result), attempt=latest)
 
     def _after(self, error: LLMGatewayError, job: JobView, attempt: Attempt | None) -> Disposition:
         fault = error.fault or Fault.UNKNOWN

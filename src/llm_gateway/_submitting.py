@@ -12,6 +12,7 @@ from llm_gateway._asking import Desk, with_key
 from llm_gateway._core.circuit import CircuitKey
 from llm_gateway._core.given import require_name, require_request, require_ticket_id
 from llm_gateway._core.health import Health, LaneHealth
+from llm_gateway._core.intake import check_erasure, dead_letter
 from llm_gateway._core.jobs import Enqueued, ErasureReport, JobView, Lane, LaneGate, LaneStats, NewJob
 from llm_gateway._core.outcomes import Completed, Pending, TicketEvent, TicketStatus, WaitReason
 from llm_gateway._core.requests import LLMRequest, Priority
@@ -104,18 +105,34 @@ class Submitting:
         """Cancel every ticket of a group that has not ended."""
         return await self._required().queue.cancel_group(tenant, group)
 
-    async def erase(self, tenant: str, *, ticket: str | None, subject: str | None) -> ErasureReport:
-        """Erase a ticket, or everything of a subject.
+    async def requeue(self, tenant: str, ticket_id: str) -> Pending:
+        """Make a new ticket from a dead letter, once."""
+        desk = self._required()
+        dead = await desk.queue.get(tenant, ticket_id)
+        payload = dead_letter(dead, await desk.queue.payload(tenant, ticket_id))
+        job = await desk.tickets.new_successor(dead, payload)
+        try:
+            enqueued = await desk.queue.enqueue(job)
+        except DurabilityUnknown as error:
+            error.next_step = "Requeue the ticket again: it becomes one new ticket at most."
+            raise
+        await desk.tickets.require_kept(enqueued)
+        await desk.tickets.tell_of_outage(job.lane)
+        return await desk.tickets.pending(enqueued.job)
+
+    async def erase(self, tenant: str, *, ticket: str | None, subject: str | None, everything: bool) -> ErasureReport:
+        """Erase a ticket, everything of a subject, or everything of the tenant together with its key.
 
         Raises:
-            InvalidRequest: neither or both were given, or no name.
+            InvalidRequest: not exactly one was given, or no name.
         """
-        if (ticket is None) == (subject is None):
-            message = "Erase either a ticket or a subject."
-            raise InvalidRequest(message)
+        check_erasure(ticket, subject, everything=everything)
         named = None if ticket is None else require_ticket_id(ticket)
         whose = None if subject is None else require_name(subject, "subject")
-        return await self._required().queue.erase(tenant, ticket_id=named, subject=whose)
+        report = await self._required().queue.erase(tenant, ticket_id=named, subject=whose, everything=everything)
+        if everything:
+            await self._engine.parts.codec.shred(tenant)
+        return report
 
     async def events(self, tenant: str, *, group: str | None, after: str | None) -> AsyncIterator[TicketEvent]:
         """Follow the status changes of a tenant's tickets."""

@@ -12,7 +12,8 @@ from uuid import UUID, uuid5
 from pydantic_core import PydanticSerializationError
 
 from llm_gateway._core.circuit import CircuitState
-from llm_gateway._core.fingerprint import fingerprint
+from llm_gateway._core.fingerprint import content_of
+from llm_gateway._core.intake import requeue_key, successor
 from llm_gateway._core.jobs import AdoptedBy, Enqueued, JobEvent, JobView, Lane, LaneStats, NewJob
 from llm_gateway._core.lifecycle import TicketState
 from llm_gateway._core.outcomes import Completed, Pending, Ticket, TicketEvent, TicketStatus
@@ -29,6 +30,7 @@ from llm_gateway.errors import (
     InvalidRequest,
     PayloadTooLarge,
     QueueError,
+    QueueUnavailable,
     TicketCancelled,
     TicketError,
     TicketExpired,
@@ -72,6 +74,7 @@ class Tickets:
 
         Raises:
             PayloadTooLarge: the payload exceeds the limit.
+            QueueError: it could not be sealed.
         """
         key = request.idempotency_key or ""
         ticket_id = self._queue.mint(tenant, key)
@@ -85,7 +88,7 @@ class Tickets:
             tenant=tenant,
             lane=Lane(request.provider, request.model),
             idempotency_key=key,
-            fingerprint=fingerprint(request),
+            fingerprint=await self.fingerprint(tenant, request),
             priority=request.priority or priority,
             created_at=now,
             expires_at=now + request.ttl,
@@ -97,6 +100,21 @@ class Tickets:
             payload=await self._codec.seal(written, tenant=tenant, ticket_id=ticket_id, kind=PAYLOAD),
             history=tuple(history),
         )
+
+    async def new_successor(self, dead: JobView, payload: bytes) -> NewJob:
+        """Make the job that a dead letter becomes; its payload is bound to a ticket, so it is sealed anew.
+
+        Raises:
+            QueueError: the payload cannot be opened or sealed.
+        """
+        opened = await self.open_payload(dead, payload)
+        ticket_id = self._queue.mint(dead.tenant, requeue_key(dead.ticket_id))
+        sealed = await self._codec.seal(opened, tenant=dead.tenant, ticket_id=ticket_id, kind=PAYLOAD)
+        return successor(dead, sealed, ticket_id, self._clock.now())
+
+    async def fingerprint(self, tenant: str, request: LLMRequest) -> str:
+        """Digest what an idempotency key stands for, as the queue may see it."""
+        return await self._codec.digest(content_of(request), tenant=tenant)
 
     async def store(self, job: NewJob, request: LLMRequest, *, adopted_by: AdoptedBy | None = None) -> Enqueued:
         """Store a job durably.
@@ -231,6 +249,8 @@ class Tickets:
     async def _receipt(self, job: JobView, sealed: bytes) -> Receipt | None:
         try:
             return in_queue((await self._opened(job, sealed)).receipt, job)
+        except QueueUnavailable:
+            raise  # the keys are out of reach for a moment, the answer is not lost
         except QueueError as error:
             # The end of a ticket is told whatever has become of its answer; those behind it must not wait.
             logger.warning("The answer of ticket %s cannot be read (%s)", job.ticket_id, type(error).__name__)

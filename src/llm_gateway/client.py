@@ -12,7 +12,7 @@ from typing import Final, Literal, Self, TypeVar, cast, overload
 
 from pydantic import TypeAdapter
 
-from llm_gateway._asking import Asking, Desk, Question
+from llm_gateway._asking import Asking, Question, desk_of
 from llm_gateway._core.given import (
     require_choice,
     require_cursor,
@@ -30,9 +30,7 @@ from llm_gateway._core.schema import output_type_of
 from llm_gateway._engine import Engine
 from llm_gateway._mapping import Plan, Progress, mapped
 from llm_gateway._process import environment_of_process
-from llm_gateway._settlement import Settlement
 from llm_gateway._submitting import Submitting
-from llm_gateway._tickets import Tickets
 from llm_gateway.errors import ConfigurationError, LLMGatewayError
 from llm_gateway.parts import Parts
 from llm_gateway.protocols import Provider, QueueBackend
@@ -79,7 +77,7 @@ class LLMClient:
 
             chosen = replace(chosen, publisher=publish_to(on_event))
         self._engine = Engine(providers, queue, chosen, environment_of_process(given=chosen.environment))
-        self._desk = _desk(self._engine, queue)
+        self._desk = desk_of(self._engine, queue)
         self._asking = Asking(self._engine, self._desk)
         self._submitting = Submitting(self._engine, self._desk)
         self._tenant = ""
@@ -284,15 +282,30 @@ class LLMClient:
         self._engine.require_open()
         return await self._submitting.cancel_group(self._tenant, require_name(group, "group"))
 
-    async def erase(self, *, ticket: str | None = None, subject: str | None = None) -> ErasureReport:
-        """Remove what is stored of a ticket, or of everything that names a subject; cancels first.
+    async def requeue(self, ticket_id: str) -> Pending:
+        """Store a failed request anew under a new ticket; asked again, it returns that ticket.
 
         Raises:
-            InvalidRequest: neither or both were given, or no name.
-            TicketNotFound: the ticket is unknown, gone, or another tenant's.
+            TicketNotFound: unknown, gone, or another tenant's; also when the new ticket was erased.
+            QueueError: it has not failed, its request is no longer kept, or it could not be stored.
         """
         self._engine.require_open()
-        return await self._submitting.erase(self._tenant, ticket=ticket, subject=subject)
+        return await self._submitting.requeue(self._tenant, require_ticket_id(ticket_id))
+
+    async def erase(
+        self, *, ticket: str | None = None, subject: str | None = None, everything: bool = False
+    ) -> ErasureReport:
+        """Remove what is stored of a ticket, of all that name a subject, or of all; cancels first.
+
+        ``everything=True`` forgets the tenant's key too: no other copy of what it sealed can be read without that.
+
+        Raises:
+            InvalidRequest: not exactly one was given, or no name.
+            TicketNotFound: the ticket is unknown, gone, or another tenant's.
+            QueueError: the queue does not answer; ask again.
+        """
+        self._engine.require_open()
+        return await self._submitting.erase(self._tenant, ticket=ticket, subject=subject, everything=everything)
 
     def events(self, *, group: str | None = None, after: str | None = None) -> AsyncIterator[TicketEvent]:
         """Follow status changes, of one group or all, from now on or after an event's cursor.
@@ -391,10 +404,3 @@ class LLMClient:
         )
         async with Worker(self._engine, self._desk.queue, self._desk.tickets, options).at_work() as worker:
             yield worker
-
-
-def _desk(engine: Engine, queue: QueueBackend | None) -> Desk | None:
-    if queue is None:
-        return None
-    tickets = Tickets(engine, queue)
-    return Desk(queue, tickets, Settlement(engine, queue, tickets))

@@ -27,7 +27,8 @@
     │   ├── QueueFull
     │   ├── QueueUnavailable
     │   ├── DurabilityUnknown
-    │   └── IdempotencyConflict
+    │   ├── IdempotencyConflict
+    │   └── UnknownKey
     ├── TicketError
     │   ├── TicketNotFound
     │   ├── TicketExpired
@@ -43,10 +44,10 @@ that may quote one is held as `Masked` in ``error.info.detail``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import ClassVar, Final, Self
 
-from llm_gateway._facts import Attempt, Fault, Masked, Sent
+from llm_gateway._facts import Attempt, ErrorInfo, Fault
 
 __all__ = [
     "AuthenticationFailed",
@@ -80,46 +81,10 @@ __all__ = [
     "TicketExpired",
     "TicketFailed",
     "TicketNotFound",
+    "UnknownKey",
     "UnsupportedParameter",
     "UnsupportedSchema",
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorInfo:
-    """What is known about an error beside its class.
-
-    Attributes:
-        fault: The row of the admission table it takes.
-        provider: The provider's name.
-        endpoint: Host the call went to.
-        model: The model asked for.
-        key_id: Short digest that tells keys apart without showing one.
-        status: HTTP status.
-        code: The vendor's own machine-readable code.
-        provider_request_id: The vendor's id of the request.
-        ticket_id: The ticket concerned.
-        correlation_id: The caller's correlation id.
-        sent: How much of the request had left this process.
-        no_retry: Whether the vendor said that trying again at once does not help.
-        attempts: What was tried, oldest first.
-        detail: The vendor's text, masked because it may quote the prompt.
-    """
-
-    fault: Fault | None = None
-    provider: str | None = None
-    endpoint: str | None = None
-    model: str | None = None
-    key_id: str | None = None
-    status: int | None = None
-    code: str | None = None
-    provider_request_id: str | None = None
-    ticket_id: str | None = None
-    correlation_id: str | None = None
-    sent: Sent = Sent.NO
-    no_retry: bool = False
-    attempts: tuple[Attempt, ...] = ()
-    detail: Masked | None = field(default=None, compare=False)
 
 
 NO_INFO: Final = ErrorInfo()
@@ -361,6 +326,12 @@ class IdempotencyConflict(QueueError):
     """The idempotency key is taken by a request with other content."""
 
     next_step = "Use a new key for new content."
+
+
+class UnknownKey(QueueError):
+    """What is stored was sealed under a key that this process was not given. It stays as it is."""
+
+    next_step = "Give this process every key in use (LLM_GATEWAY_QUEUE_KEYS), the new ones as well as the old."
 
 
 class TicketError(LLMGatewayError):

@@ -50,6 +50,8 @@ class Settings(BaseSettings):
         redis_url: The Redis server of the queue: ``redis://user:password@host:6379/0``, or ``rediss://`` with TLS.
         queue_path: The file of the SQLite queue.
         queue_namespace: What the keys of the queue in Redis begin with.
+        queue_keys: Keys that seal what the queue stores: base64 of 32 bytes each, newest first, in the variable
+            separated by commas. Needs the extra ``sealed``.
         allow_plaintext_queue: Store payloads unsealed in staging and production.
         dev_cache: Replay answers in development and testing; refused elsewhere.
         dev_cache_dir: Where replays are kept.
@@ -90,6 +92,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None
     queue_path: Path | None = None
     queue_namespace: str = "llm_gateway"
+    queue_keys: tuple[SecretStr, ...] = ()
     allow_plaintext_queue: bool = False
     dev_cache: bool = False
     dev_cache_dir: Path = Path(".llm_gateway_cache")
@@ -117,6 +120,11 @@ class Settings(BaseSettings):
         if self.redis_url is not None:
             return "redis"
         return "sqlite" if self.queue_path is not None else "memory"
+
+    @field_validator("queue_keys", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(key for key in value.split(",") if key.strip()) if isinstance(value, str) else value
 
     @field_validator("environment", mode="before")
     @classmethod

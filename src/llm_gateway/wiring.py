@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from llm_gateway._core.outcomes import TicketEvent
 from llm_gateway.caches.none import NoCache
+from llm_gateway.codecs.plain import PlainCodec
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.parts import Parts
-from llm_gateway.protocols import EventPublisher, Provider, QueueBackend, ResponseCache
+from llm_gateway.protocols import EventPublisher, PayloadCodec, Provider, QueueBackend, ResponseCache
 from llm_gateway.settings import Settings
 
 __all__ = ["Wired", "publish_to", "wire"]
@@ -42,18 +43,20 @@ def wire(settings: Settings) -> Wired:
     from llm_gateway.breakers.gate import CircuitGate
     from llm_gateway.limits.retry_after import RetryAfterLimiter
 
+    queue = _queue(settings)
     parts = Parts(
         environment=settings.environment,
         breaker=CircuitGate(settings.breaker),
         limiter=RetryAfterLimiter(),
         cache=_cache(settings),
+        codec=_codec(settings, queue),
         retry=settings.retry,
         worker=settings.worker,
         queue=settings.queue_options,
         http=settings.http,
         allow_plaintext_queue=settings.allow_plaintext_queue,
     )
-    return Wired(_providers(settings), _queue(settings), parts)
+    return Wired(_providers(settings), queue, parts)
 
 
 def publish_to(handler: Callable[[TicketEvent], Awaitable[None] | None]) -> EventPublisher:
@@ -120,6 +123,14 @@ def _cache(settings: Settings) -> ResponseCache:
     from llm_gateway.caches.dev import DevCache
 
     return DevCache(settings.dev_cache_dir)
+
+
+def _codec(settings: Settings, queue: QueueBackend | None) -> PayloadCodec:
+    if queue is None or not settings.queue_keys:
+        return PlainCodec()
+    from llm_gateway.codecs.aesgcm import AesGcmCodec
+
+    return AesGcmCodec(settings.queue_keys, queue)
 
 
 def _queue(settings: Settings) -> QueueBackend | None:

@@ -21,7 +21,7 @@ from llm_gateway._engine import Engine
 from llm_gateway._pipeline import Call
 from llm_gateway._settlement import Settlement, job_error, stop
 from llm_gateway._tickets import Tickets
-from llm_gateway.errors import LLMGatewayError
+from llm_gateway.errors import LLMGatewayError, QueueError, QueueUnavailable, UnknownKey
 from llm_gateway.options import WorkerOptions
 from llm_gateway.protocols import QueueBackend
 
@@ -30,6 +30,8 @@ __all__ = ["Worker"]
 logger: Final = logging.getLogger("llm_gateway")
 HEARTBEAT_SECONDS: Final = 3.0
 QUEUE_PAUSE: Final = 1.0
+# Long enough that workers that have the key get their turn, short against any ttl.
+KEYLESS_PAUSE: Final = 10.0
 
 
 class Round(NamedTuple):
@@ -58,6 +60,7 @@ class Worker:
         self._freed = asyncio.Event()
         self._turn = 0
         self._busy: Counter[Lane] = Counter()
+        self._keyless = False
         self._canaries: dict[Lane, float] = {}
         self._unanswered: dict[Lane, str] = {}
         self._served: dict[Lane, float] = {}
@@ -241,9 +244,12 @@ class Worker:
         self._measure(lease.job.lane)
 
     async def _opened(self, lease: Lease) -> Call | None:
-        """Make the call of a job; ``None`` when the job has failed or expired instead."""
+        """Make the call of a job; ``None`` when the job has failed or expired instead, or was given back."""
         try:
             call = await self._call_of(lease)
+        except (UnknownKey, QueueUnavailable) as error:
+            await self._leave(lease, error)
+            return None
         except LLMGatewayError as error:
             await self._refuse(lease, Fail(error=job_error(error)))
             return None
@@ -260,7 +266,16 @@ class Worker:
 
     async def _call_of(self, lease: Lease) -> Call:
         stored = read_job(await self._tickets.open_payload(lease.job, lease.payload))
+        self._keyless = False
         return self._engine.prepare(stored.request, stored.schema, deadline=math.inf, live=False)
+
+    async def _leave(self, lease: Lease, error: QueueError) -> None:
+        """Give back what another process, or this one later, can open. No attempt is spent, the ttl bounds it."""
+        if not self._keyless:
+            self._keyless = True
+            logger.error("Requests are given back because they cannot be opened here: %s", error)
+        reason = WaitReason.UNKNOWN_KEY if isinstance(error, UnknownKey) else WaitReason.LOCAL_BUSY
+        await self._queue.finish(lease, Release(reason=reason, delay=KEYLESS_PAUSE))
 
     async def _refuse(self, lease: Lease, disposition: Disposition) -> None:
         logger.error("Ticket %s cannot be read or sent as it is stored", lease.job.ticket_id)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llm_gateway import LLMRequest, Message, Priority
-from llm_gateway._core.fingerprint import cache_key, fingerprint, text_sha256
+from llm_gateway._core.fingerprint import cache_key, content_of, text_sha256
 from llm_gateway._core.responses import PreparedCall
 
 REQUEST = LLMRequest(provider="p", model="m", system="Be fair.", prompt="Which?")
@@ -46,7 +46,7 @@ CALL = PreparedCall(
 )
 def test_content(changes: dict[str, object]) -> None:
     """Whatever changes the question changes its digest."""
-    assert fingerprint(REQUEST.model_copy(update=changes)) != fingerprint(REQUEST)
+    assert content_of(REQUEST.model_copy(update=changes)) != content_of(REQUEST)
 
 
 @pytest.mark.parametrize(
@@ -65,20 +65,20 @@ def test_content(changes: dict[str, object]) -> None:
 )
 def test_envelope(changes: dict[str, object]) -> None:
     """How a question is handled does not change its digest."""
-    assert fingerprint(REQUEST.model_copy(update=changes)) == fingerprint(REQUEST)
+    assert content_of(REQUEST.model_copy(update=changes)) == content_of(REQUEST)
 
 
 def test_same_conversation() -> None:
     """A conversation is the same content however it was given."""
     turns = (Message.system("Be fair."), Message.user("Which?"))
-    assert fingerprint(LLMRequest(provider="p", model="m", messages=turns)) == fingerprint(REQUEST)
+    assert content_of(LLMRequest(provider="p", model="m", messages=turns)) == content_of(REQUEST)
 
 
 def test_no_ambiguity() -> None:
     """Text that moves from one message to the next is other content."""
     first = LLMRequest(provider="p", model="m", messages=(Message.user("ab"), Message.user("c")))
     second = LLMRequest(provider="p", model="m", messages=(Message.user("a"), Message.user("bc")))
-    assert fingerprint(first) != fingerprint(second)
+    assert content_of(first) != content_of(second)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Digests of what is asked: the content an idempotency key stands for, and the key of a development cache."""
+"""What is asked, as bytes and digests: the content of an idempotency key, and the key of a development cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 from llm_gateway._core.requests import LLMRequest
 from llm_gateway._core.responses import PreparedCall
 
-__all__ = ["cache_key", "fingerprint", "text_sha256"]
+__all__ = ["cache_key", "content_of", "text_sha256"]
 
 CONTENT = (
     "provider",
@@ -24,11 +24,11 @@ CONTENT = (
 )
 
 
-def fingerprint(request: LLMRequest) -> str:
-    """Digest the content of a request: not its ttl, priority, metadata or schema."""
+def content_of(request: LLMRequest) -> bytes:
+    """Write the content that an idempotency key stands for: not the ttl, priority, metadata or schema."""
     content: list[object] = [getattr(request, name) for name in CONTENT]
     spoken = [[message.role, [part.text for part in message.parts]] for message in request.conversation]
-    return hashlib.sha256(json.dumps([content, spoken]).encode()).hexdigest()
+    return json.dumps([content, spoken]).encode()
 
 
 def cache_key(call: PreparedCall, sample: int) -> str:

@@ -10,7 +10,7 @@ from llm_gateway._core.outcomes import WaitReason
 from llm_gateway._core.settlement import HISTORY_LIMIT
 from llm_gateway.errors import ErrorInfo, IdempotencyConflict, InvalidRequest, QueueError
 
-__all__ = ["check_content", "check_times", "dead_letter", "first_view", "successor"]
+__all__ = ["check_content", "check_erasure", "check_times", "dead_letter", "first_view", "requeue_key", "successor"]
 
 
 def first_view(job: NewJob, now: datetime) -> JobView:
@@ -59,6 +59,17 @@ def check_content(view: JobView, job: NewJob) -> None:
         raise IdempotencyConflict(message, info=ErrorInfo(ticket_id=view.ticket_id))
 
 
+def check_erasure(ticket_id: str | None, subject: str | None, *, everything: bool) -> None:
+    """Refuse an erasure that does not say what it is of.
+
+    Raises:
+        InvalidRequest: unless exactly one of the three is given.
+    """
+    if [ticket_id is not None, subject is not None, everything].count(True) != 1:
+        message = "Erasing takes either a ticket, or a subject, or everything."
+        raise InvalidRequest(message)
+
+
 def dead_letter(view: JobView, payload: bytes | None) -> bytes:
     """Return the payload of a job that failed.
 
@@ -66,18 +77,30 @@ def dead_letter(view: JobView, payload: bytes | None) -> bytes:
         QueueError: it is no dead letter.
     """
     if view.state is not TicketState.FAILED or payload is None:
-        message = f"The ticket is {view.state}; only a failed one can be requeued."
+        message = f"The ticket is {view.state}; only a failed one whose request is still kept can be requeued."
         raise QueueError(message, next_step="Submit the request again.", info=ErrorInfo(ticket_id=view.ticket_id))
     return payload
 
 
+def requeue_key(ticket_id: str) -> str:
+    """Return the idempotency key of the job that a dead letter becomes: made of its ticket, so it is made once."""
+    return f"requeue:{ticket_id}"
+
+
 def successor(dead: JobView, payload: bytes, ticket_id: str, now: datetime) -> NewJob:
-    """Return the new job that a dead letter becomes. Its key is made of the dead ticket, so it is made once."""
+    """Return the new job that a dead letter becomes. Its time to live starts anew.
+
+    Args:
+        dead: The dead letter.
+        payload: Its request, sealed anew for *ticket_id*.
+        ticket_id: Minted for the tenant and the `requeue_key`.
+        now: UTC time.
+    """
     return NewJob(
         ticket_id=ticket_id,
         tenant=dead.tenant,
         lane=dead.lane,
-        idempotency_key=f"requeue:{dead.ticket_id}",
+        idempotency_key=requeue_key(dead.ticket_id),
         fingerprint=dead.fingerprint,
         priority=dead.priority,
         created_at=now,

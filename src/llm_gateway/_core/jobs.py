@@ -185,7 +185,7 @@ class Complete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fail:
-    """End as a dead letter; the payload is kept for `QueueAdmin.requeue`.
+    """End as a dead letter; the payload is kept for `LLMClient.requeue`.
 
     Attributes:
         error: Why it failed.

@@ -44,6 +44,7 @@ class WaitReason(StrEnum):
     LOCAL_BUSY = "local_busy"
     RETRYING = "retrying"
     WORKER_LOST = "worker_lost"
+    UNKNOWN_KEY = "unknown_key"
     SHUTDOWN = "shutdown"
 
 

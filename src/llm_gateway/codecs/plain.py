@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+from typing import Final
+
 from llm_gateway._core.environments import EVERYWHERE, Environment
+from llm_gateway.errors import ErrorInfo, UnknownKey
 from llm_gateway.protocols import PayloadCodec
 
-__all__ = ["PlainCodec"]
+__all__ = ["SEALED_MARK", "PlainCodec"]
+
+# How sealed bytes begin; what this codec stores is JSON.
+SEALED_MARK: Final = b"LGS"
 
 
 class PlainCodec(PayloadCodec):
@@ -28,5 +35,20 @@ class PlainCodec(PayloadCodec):
         return data
 
     async def open(self, data: bytes, *, tenant: str, ticket_id: str, kind: str) -> bytes:
-        """Return *data*."""
+        """Return *data*.
+
+        Raises:
+            UnknownKey: it is sealed, and this process has no keys at all.
+        """
+        if data.startswith(SEALED_MARK):
+            message = "What is stored is sealed, and this process has no keys."
+            raise UnknownKey(message, info=ErrorInfo(ticket_id=ticket_id))
         return data
+
+    async def digest(self, data: bytes, *, tenant: str) -> str:
+        """Return the SHA-256 of *data*, in hexadecimal digits."""
+        return hashlib.sha256(data).hexdigest()
+
+    async def shred(self, tenant: str) -> bool:
+        """Return False: there is no key to forget."""
+        return False

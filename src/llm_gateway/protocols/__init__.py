@@ -17,13 +17,14 @@ from llm_gateway.protocols.parts import (
     ReceiptSink,
     ResponseCache,
 )
-from llm_gateway.protocols.queue import JobStore, Outbox, QueueAdmin, QueueBackend, Watch, WorkSource
+from llm_gateway.protocols.queue import JobStore, KeyStore, Outbox, QueueAdmin, QueueBackend, Watch, WorkSource
 
 __all__ = [
     "CircuitBreaker",
     "Clock",
     "EventPublisher",
     "JobStore",
+    "KeyStore",
     "Observer",
     "Outbox",
     "Part",

@@ -177,14 +177,39 @@ class PayloadCodec(Part, Protocol):
         ...
 
     async def seal(self, data: bytes, *, tenant: str, ticket_id: str, kind: str) -> bytes:
-        """Make *data* storable, bound to its ticket."""
+        """Make *data* storable, bound to its ticket.
+
+        Raises:
+            UnknownKey: this process was not given the key.
+            QueueUnavailable: the keys cannot be reached now.
+        """
         ...
 
     async def open(self, data: bytes, *, tenant: str, ticket_id: str, kind: str) -> bytes:
         """Undo `seal`.
 
         Raises:
-            QueueError: when the bytes belong to another ticket or no key opens them.
+            QueueError: the bytes belong to another ticket, were changed, or can never be opened again.
+            UnknownKey: a process that was given another key can open them.
+            QueueUnavailable: the keys cannot be reached now.
+        """
+        ...
+
+    async def digest(self, data: bytes, *, tenant: str) -> str:
+        """Return the digest under which the queue knows a request's content: the same whenever it is asked.
+
+        Raises:
+            UnknownKey: this process was not given the key.
+            QueueUnavailable: the keys cannot be reached now.
+        """
+        ...
+
+    async def shred(self, tenant: str) -> bool:
+        """Forget the key of a tenant, so that nothing sealed for it can be opened again; True when there was one.
+
+        Raises:
+            QueueUnavailable: the keys cannot be reached; nothing was forgotten.
+            DurabilityUnknown: it may have been forgotten.
         """
         ...
 

@@ -27,7 +27,7 @@ from llm_gateway._core.jobs import (
 )
 from llm_gateway.protocols.parts import Part
 
-__all__ = ["JobStore", "Outbox", "QueueAdmin", "QueueBackend", "Watch", "WorkSource"]
+__all__ = ["JobStore", "KeyStore", "Outbox", "QueueAdmin", "QueueBackend", "Watch", "WorkSource"]
 
 
 class JobStore(Protocol):
@@ -76,8 +76,14 @@ class JobStore(Protocol):
         """Cancel every job of a group that is not terminal; return how many."""
         ...
 
-    async def erase(self, tenant: str, *, ticket_id: str | None = None, subject: str | None = None) -> ErasureReport:
-        """Cancel, then remove payload, result, echo and history of a ticket or of all of a subject's."""
+    async def erase(
+        self, tenant: str, *, ticket_id: str | None = None, subject: str | None = None, everything: bool = False
+    ) -> ErasureReport:
+        """Cancel, then remove payload, result, echo and history of a ticket, of all of a subject's, or of all.
+
+        Raises:
+            InvalidRequest: unless exactly one of the three is given.
+        """
         ...
 
 
@@ -196,12 +202,45 @@ class QueueAdmin(Protocol):
         """Undo `pause`, and un-park the lane and its jobs."""
         ...
 
-    async def requeue(self, tenant: str, ticket_id: str) -> JobView:
-        """Make a new ticket from a dead letter, with ``requeued_from`` set; `QueueError` when it is none."""
+    async def payload(self, tenant: str, ticket_id: str) -> bytes | None:
+        """Return the stored request; ``None`` once it was dropped."""
         ...
 
 
-class QueueBackend(Part, JobStore, WorkSource, Outbox, Watch, QueueAdmin, Protocol):
+class KeyStore(Protocol):
+    """Where the keys of tenants are kept, each wrapped by a key that the store never sees."""
+
+    async def tenant_key(self, tenant: str) -> bytes | None:
+        """Return the wrapped key that is kept for a tenant.
+
+        Raises:
+            QueueUnavailable: the store cannot be reached.
+        """
+        ...
+
+    async def keep_tenant_key(self, tenant: str, wrapped: bytes, *, replacing: bytes | None = None) -> bytes:
+        """Keep *wrapped* if no key is kept, and return the one that is kept afterwards: all who come agree on it.
+
+        With *replacing*, keep it only in place of that one. A key that was dropped meanwhile is not brought back:
+        nothing is stored then, and the answer is empty.
+
+        Raises:
+            QueueUnavailable: the store cannot be reached; nothing was stored.
+            DurabilityUnknown: it may have been stored.
+        """
+        ...
+
+    async def drop_tenant_key(self, tenant: str) -> bool:
+        """Forget the key of a tenant; True when there was one.
+
+        Raises:
+            QueueUnavailable: the store cannot be reached; the key is still there.
+            DurabilityUnknown: it may have been forgotten.
+        """
+        ...
+
+
+class QueueBackend(Part, JobStore, WorkSource, Outbox, Watch, QueueAdmin, KeyStore, Protocol):
     """The durable queue, composed of what its users need of it."""
 
     @property

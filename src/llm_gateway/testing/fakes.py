@@ -270,6 +270,14 @@ class FakeCodec(Fake, PayloadCodec):
             raise QueueError(message)
         return _scrambled(data[SEAL_LENGTH:])
 
+    async def digest(self, data: bytes, *, tenant: str) -> str:
+        """Return a digest of the tenant and *data*."""
+        return hashlib.sha256(tenant.encode() + b"\0" + data).hexdigest()
+
+    async def shred(self, tenant: str) -> bool:
+        """Return False: there is no key to forget."""
+        return False
+
 
 def _binding(tenant: str, ticket_id: str, kind: str) -> bytes:
     return hashlib.sha256(json.dumps([tenant, ticket_id, kind]).encode()).digest()

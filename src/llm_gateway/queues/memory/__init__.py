@@ -1,4 +1,4 @@
-"""The queue in memory: the whole contract but sealing and surviving the process. For development and tests."""
+"""The queue in memory: the whole contract but surviving the process. For development and tests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from llm_gateway.options import QueueOptions
 from llm_gateway.protocols import Clock, QueueBackend
 from llm_gateway.queues.memory.admin import MemoryAdmin
 from llm_gateway.queues.memory.events import MemoryOutbox, MemoryWatch
+from llm_gateway.queues.memory.keys import MemoryKeys
 from llm_gateway.queues.memory.ledger import Ledger
 from llm_gateway.queues.memory.store import MemoryStore
 from llm_gateway.queues.memory.work import MemoryWork
@@ -17,7 +18,7 @@ __all__ = ["MemoryQueue"]
 DEFAULT_OPTIONS = QueueOptions()
 
 
-class MemoryQueue(MemoryStore, MemoryWork, MemoryOutbox, MemoryWatch, MemoryAdmin, QueueBackend):
+class MemoryQueue(MemoryStore, MemoryWork, MemoryOutbox, MemoryWatch, MemoryAdmin, MemoryKeys, QueueBackend):
     """A queue that lives and dies with its process. To be used from one event loop.
 
     Args:

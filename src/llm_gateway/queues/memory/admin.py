@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import islice
 
-from llm_gateway._core.intake import dead_letter, successor
 from llm_gateway._core.jobs import JobView, Lane, QueueStats
 from llm_gateway._core.lifecycle import Trigger
 from llm_gateway.protocols import QueueAdmin
-from llm_gateway.queues._ulid import ulid
 from llm_gateway.queues.memory.ledger import OnLedger
-from llm_gateway.queues.memory.store import store
 
 __all__ = ["MemoryAdmin"]
 
 
 class MemoryAdmin(OnLedger, QueueAdmin):
-    """Looking, pausing, resuming, requeueing."""
+    """Looking, pausing, resuming."""
 
     async def stats(self) -> QueueStats:
         """Counts, each kept up to date: nothing is scanned but the list of lanes."""
@@ -56,17 +53,10 @@ class MemoryAdmin(OnLedger, QueueAdmin):
             ledger.apply(record, Trigger.RESUMED, replace(record.view, reason=Trigger.RESUMED))
         ledger.ready.fire()
 
-    async def requeue(self, tenant: str, ticket_id: str) -> JobView:
-        """Make a new ticket from a dead letter, with ``requeued_from`` set. Asked again, it returns that ticket.
-
-        The time to live starts anew.
+    async def payload(self, tenant: str, ticket_id: str) -> bytes | None:
+        """Return the stored request; ``None`` once it was dropped.
 
         Raises:
             TicketNotFound: unknown, gone, or another tenant's.
-            QueueError: it is no dead letter.
-            QueueFull: at the depth or byte limit.
         """
-        record = self._ledger.visible(tenant, ticket_id)
-        payload = dead_letter(record.view, record.payload)
-        now = self._ledger.clock.now()
-        return store(self._ledger, successor(record.view, payload, ulid(now), now), None).job
+        return self._ledger.visible(tenant, ticket_id).payload

@@ -43,6 +43,7 @@ class Ledger:
         self.groups: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
         self.subjects: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
         self.lanes: dict[Lane, LaneBook] = {}
+        self.tenant_keys: dict[str, bytes] = {}
         self.pins: dict[tuple[str, str, Lane], str] = {}
         self.parked_groups: dict[tuple[str, str, Lane], str] = {}
         self.claims: dict[str, dict[str, str]] = {}

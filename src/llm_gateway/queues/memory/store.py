@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from llm_gateway._core.intake import check_content, check_times
+from llm_gateway._core.intake import check_content, check_erasure, check_times
 from llm_gateway._core.jobs import (
     AdoptedBy,
     Enqueued,
@@ -16,7 +16,7 @@ from llm_gateway._core.jobs import (
 )
 from llm_gateway._core.lifecycle import TicketState, Trigger
 from llm_gateway._facts import Fault
-from llm_gateway.errors import InvalidRequest, LLMGatewayError
+from llm_gateway.errors import LLMGatewayError
 from llm_gateway.protocols import JobStore
 from llm_gateway.queues._room import check_room, new_token, taken
 from llm_gateway.queues._ulid import ulid
@@ -87,21 +87,24 @@ class MemoryStore(OnLedger, JobStore):
         tickets = list(self._ledger.groups.get((tenant, group), ()))
         return sum(self._cancel(self._ledger.records[ticket_id]) for ticket_id in tickets)
 
-    async def erase(self, tenant: str, *, ticket_id: str | None = None, subject: str | None = None) -> ErasureReport:
-        """Cancel, then remove payload, result, echo and history of a ticket or of all of a subject's.
+    async def erase(
+        self, tenant: str, *, ticket_id: str | None = None, subject: str | None = None, everything: bool = False
+    ) -> ErasureReport:
+        """Cancel, then remove payload, result, echo and history of a ticket, of all of a subject's, or of all.
 
         The cancelling event still leaves with its echo, so that whoever waits for the job is told. The ticket and
         its key stay taken until the key may be forgotten: sending the request again does not bring it back.
 
         Raises:
-            InvalidRequest: unless exactly one of *ticket_id* and *subject* is given.
+            InvalidRequest: unless exactly one of the three is given.
             TicketNotFound: the ticket is unknown, gone, or another tenant's.
         """
-        if (ticket_id is None) == (subject is None):
-            message = "Erasing takes either a ticket or a subject."
-            raise InvalidRequest(message)
+        check_erasure(ticket_id, subject, everything=everything)
         if ticket_id is not None:
             return self._erase([self._ledger.visible(tenant, ticket_id)])
+        if everything:
+            owned = (record for record in self._ledger.records.values() if record.view.tenant == tenant)
+            return self._erase([record for record in owned if not record.buried])
         tickets = self._ledger.subjects.get((tenant, subject or ""), {})
         return self._erase([self._ledger.records[found] for found in tickets])
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from llm_gateway._core.intake import dead_letter, successor
 from llm_gateway._core.jobs import JobView, Lane, QueueStats
 from llm_gateway._core.lifecycle import TicketState
 from llm_gateway.errors import QueueError
-from llm_gateway.protocols import QueueAdmin
+from llm_gateway.protocols import KeyStore, QueueAdmin
 from llm_gateway.queues.redis.keys import lane_name
 from llm_gateway.queues.redis.rows import integer, items, raw, text
 from llm_gateway.queues.redis.scripts import Script
@@ -65,21 +64,6 @@ class RedisAdmin(RedisStore, RedisWork, QueueAdmin):
             while integer(await self._run(Script.RESUME, shard, lane_name(lane), AT_ONCE)) > 0:
                 continue
 
-    async def requeue(self, tenant: str, ticket_id: str) -> JobView:
-        """Make a new ticket from a dead letter, with ``requeued_from`` set. Asked again, it returns that ticket.
-
-        The time to live starts anew.
-
-        Raises:
-            TicketNotFound: unknown, gone, or another tenant's.
-            QueueError: it is no dead letter.
-            QueueFull: at the depth or byte limit.
-        """
-        view, body = await self._visible(tenant, ticket_id, body=True)
-        payload = dead_letter(view, body if view.state is TicketState.FAILED else None)
-        made = successor(view, payload, self.mint(tenant, f"requeue:{ticket_id}"), self._clock.now())
-        return (await self.enqueue(made)).job
-
     async def payload(self, tenant: str, ticket_id: str) -> bytes | None:
         """Return the stored request of a job; ``None`` once it was dropped.
 
@@ -91,7 +75,7 @@ class RedisAdmin(RedisStore, RedisWork, QueueAdmin):
         return body if kept else None
 
 
-class RedisKeys(RedisStore):
+class RedisKeys(RedisStore, KeyStore):
     """The wrapped keys of tenants."""
 
     async def tenant_key(self, tenant: str) -> bytes | None:
@@ -100,7 +84,7 @@ class RedisKeys(RedisStore):
         return None if found is None else raw(found)
 
     async def keep_tenant_key(self, tenant: str, wrapped: bytes, *, replacing: bytes | None = None) -> bytes:
-        """Store a key if none is kept, or if what is kept equals *replacing*; return what is kept afterwards."""
+        """Keep *wrapped* if no key is kept, or only in place of *replacing*; return what is kept afterwards."""
         shard = self._shards.of(tenant, "")
         reply = await self._run(Script.KEEP, shard, f"k:{tenant}", wrapped, replacing or b"", durable=True)
         return raw(reply)

@@ -124,12 +124,10 @@ class RedisStore(OnRedis, JobStore):
         server's append-only file and its backups hold goes with their next rewrite.
 
         Raises:
-            InvalidRequest: unless exactly one of *ticket_id*, *subject* and *everything* is given.
+            InvalidRequest: unless exactly one of the three is given.
             TicketNotFound: the ticket is unknown, gone, or another tenant's.
         """
-        if (ticket_id is not None) + (subject is not None) + everything != 1:
-            message = "Erasing takes either a ticket or a subject or everything."
-            raise InvalidRequest(message)
+        check_erasure(ticket_id, subject, everything=everything)
         if ticket_id is not None:
             await self._visible(tenant, ticket_id)
             tickets = [ticket_id]

@@ -12,6 +12,7 @@ from llm_gateway.options import QueueOptions
 from llm_gateway.protocols import Clock, QueueBackend
 from llm_gateway.queues.sqlite.admin import FileAdmin
 from llm_gateway.queues.sqlite.events import FileOutbox, FileWatch
+from llm_gateway.queues.sqlite.keys import FileKeys
 from llm_gateway.queues.sqlite.ledger import Ledger
 from llm_gateway.queues.sqlite.mounts import MOUNT_TABLE
 from llm_gateway.queues.sqlite.store import FileStore
@@ -23,7 +24,7 @@ __all__ = ["SqliteQueue"]
 DEFAULT_OPTIONS = QueueOptions()
 
 
-class SqliteQueue(FileStore, FileWork, FileOutbox, FileWatch, FileAdmin, QueueBackend):
+class SqliteQueue(FileStore, FileWork, FileOutbox, FileWatch, FileAdmin, FileKeys, QueueBackend):
     """A queue in a file of SQLite, which survives kill -9 and power loss.
 
     A commit is on the disk before its caller is answered. Callers that come at once share one. To be started and

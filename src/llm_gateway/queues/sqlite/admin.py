@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llm_gateway._core.intake import dead_letter, successor
 from llm_gateway._core.jobs import JobView, Lane, QueueStats
 from llm_gateway._core.lifecycle import Trigger
 from llm_gateway.protocols import QueueAdmin
-from llm_gateway.queues._ulid import ulid
 from llm_gateway.queues.sqlite.desk import OnFile
 from llm_gateway.queues.sqlite.ledger import Ledger
 from llm_gateway.queues.sqlite.rows import Record, blob, read_time
 from llm_gateway.queues.sqlite.schema import one
-from llm_gateway.queues.sqlite.store import AT_ONCE, store, totals
+from llm_gateway.queues.sqlite.store import AT_ONCE, totals
 
 __all__ = ["FileAdmin"]
 
 
 class FileAdmin(OnFile, QueueAdmin):
-    """Looking, pausing, resuming, requeueing."""
+    """Looking, pausing, resuming."""
 
     async def stats(self) -> QueueStats:
         """Counts, each kept up to date: nothing is scanned but the list of lanes."""
@@ -61,24 +59,18 @@ class FileAdmin(OnFile, QueueAdmin):
         while await self._write(unpark):
             continue
 
-    async def requeue(self, tenant: str, ticket_id: str) -> JobView:
-        """Make a new ticket from a dead letter, with ``requeued_from`` set. Asked again, it returns that ticket.
-
-        The time to live starts anew.
+    async def payload(self, tenant: str, ticket_id: str) -> bytes | None:
+        """Return the stored request; ``None`` once it was dropped.
 
         Raises:
             TicketNotFound: unknown, gone, or another tenant's.
-            QueueError: it is no dead letter.
-            QueueFull: at the depth or byte limit.
         """
 
-        def revive(ledger: Ledger) -> JobView:
-            record, now = ledger.at_hand(tenant, ticket_id), ledger.clock.now()
-            found = one(ledger.db, "SELECT payload FROM contents WHERE id = ?", record.id)
-            payload = dead_letter(record.view, None if found is None or found[0] is None else blob(found[0]))
-            return store(ledger, successor(record.view, payload, ulid(now), now), None).job
+        def look(ledger: Ledger) -> bytes | None:
+            found = one(ledger.db, "SELECT payload FROM contents WHERE id = ?", ledger.visible(tenant, ticket_id).id)
+            return None if found is None or found[0] is None else blob(found[0])
 
-        return await self._write(revive)
+        return await self._read(look)
 
 
 def counted(ledger: Ledger) -> QueueStats:

@@ -76,6 +76,7 @@ CREATE TABLE leads (shard INTEGER PRIMARY KEY, token TEXT NOT NULL, ends REAL NO
 CREATE TABLE parked_groups (
     tenant TEXT NOT NULL, grp TEXT NOT NULL, lane INTEGER NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (tenant, grp, lane)) WITHOUT ROWID;
+CREATE TABLE tenant_keys (tenant TEXT PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE pins (
     tenant TEXT NOT NULL, grp TEXT NOT NULL, lane INTEGER NOT NULL, model TEXT NOT NULL,
     PRIMARY KEY (tenant, grp, lane)) WITHOUT ROWID;

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from llm_gateway._core.intake import check_content, check_times
+from llm_gateway._core.intake import check_content, check_erasure, check_times
 from llm_gateway._core.jobs import AdoptedBy, Enqueued, EnqueueReply, ErasureReport, JobView, NewJob
 from llm_gateway._core.lifecycle import TicketState, Trigger
 from llm_gateway._facts import Fault
-from llm_gateway.errors import InvalidRequest, LLMGatewayError
+from llm_gateway.errors import LLMGatewayError
 from llm_gateway.protocols import JobStore
 from llm_gateway.queues._room import check_room, new_token, taken
 from llm_gateway.queues._ulid import ulid
@@ -101,26 +101,29 @@ class FileStore(OnFile, JobStore):
             total += count
         return total
 
-    async def erase(self, tenant: str, *, ticket_id: str | None = None, subject: str | None = None) -> ErasureReport:
-        """Cancel, then remove payload, result, echo and history of a ticket or of all of a subject's.
+    async def erase(
+        self, tenant: str, *, ticket_id: str | None = None, subject: str | None = None, everything: bool = False
+    ) -> ErasureReport:
+        """Cancel, then remove payload, result, echo and history of a ticket, of all of a subject's, or of all.
 
         The cancelling event still leaves with its echo, so that whoever waits for the job is told. The ticket and
         its key stay taken until the key may be forgotten: sending the request again does not bring it back. What is
         removed is overwritten in the file; its write-ahead log holds it until that is written over.
 
         Raises:
-            InvalidRequest: unless exactly one of *ticket_id* and *subject* is given.
+            InvalidRequest: unless exactly one of the three is given.
             TicketNotFound: the ticket is unknown, gone, or another tenant's.
         """
-        if (ticket_id is None) == (subject is None):
-            message = "Erasing takes either a ticket or a subject."
-            raise InvalidRequest(message)
+        check_erasure(ticket_id, subject, everything=everything)
         if ticket_id is not None:
             return await self._write(lambda ledger: erased(ledger, [ledger.at_hand(tenant, ticket_id)]))
         holding = "WHERE j.id IN (SELECT job FROM subjects WHERE tenant = ? AND subject = ?) AND j.buried = 0 LIMIT ?"
+        owned = "WHERE j.tenant = ? AND j.buried = 0 LIMIT ?"
         reports = [ErasureReport()]
 
         def erase(ledger: Ledger) -> ErasureReport:
+            if everything:
+                return erased(ledger, ledger.mended(owned, tenant, AT_ONCE))
             return erased(ledger, ledger.mended(holding, tenant, subject, AT_ONCE))
 
         while (found := await self._write(erase)).tickets:

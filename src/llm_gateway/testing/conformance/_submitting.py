@@ -7,18 +7,17 @@ from datetime import timedelta
 
 import pytest
 
-from llm_gateway._core.jobs import AdoptedBy, Complete, Enqueued, Fail
+from llm_gateway._core.jobs import AdoptedBy, Complete, Enqueued
 from llm_gateway._core.lifecycle import TicketState
 from llm_gateway.errors import (
     IdempotencyConflict,
     InvalidRequest,
-    LLMGatewayError,
     PayloadTooLarge,
     QueueFull,
     TicketNotFound,
 )
 from llm_gateway.options import QueueOptions
-from llm_gateway.testing.conformance.bench import BOOM, LEASE, TENANT, TTL, QueueSuite, check, same
+from llm_gateway.testing.conformance.bench import LEASE, TENANT, TTL, QueueSuite, check, same
 
 __all__ = ["BoundsSuite", "KeysSuite", "RemovalSuite"]
 
@@ -187,7 +186,7 @@ class RemovalSuite(QueueSuite):
         async with self.bench() as b:
             ticket = (await b.put()).ticket_id
             queue = b.queue
-            for ask in (queue.get, queue.result, queue.cancel, queue.requeue):
+            for ask in (queue.get, queue.result, queue.cancel, queue.payload):
                 with pytest.raises(TicketNotFound):
                     await ask("school-2", ticket)
             with pytest.raises(TicketNotFound):
@@ -266,21 +265,3 @@ class RemovalSuite(QueueSuite):
             same((again.created, again.job.ticket_id), (False, view.ticket_id))
             same(await b.claim(), [])
             same(await b.queue.find(TENANT, "k"), None)
-
-    async def test_erase_takes_one_of_two(self) -> None:
-        """Erasing needs either a ticket or a subject."""
-        async with self.bench() as b:
-            with pytest.raises(LLMGatewayError):
-                await b.queue.erase(TENANT)
-            with pytest.raises(LLMGatewayError):
-                await b.queue.erase(TENANT, ticket_id="x", subject="y")
-
-    async def test_erased_dead_letter_cannot_be_requeued(self) -> None:
-        """The payload of an erased dead letter is gone."""
-        async with self.bench() as b:
-            lease = await b.take()
-            await b.queue.finish(lease, Fail(error=BOOM))
-            await b.queue.erase(TENANT, ticket_id=lease.job.ticket_id)
-            with pytest.raises(TicketNotFound):
-                await b.queue.requeue(TENANT, lease.job.ticket_id)
-            same((await b.lane()).dead, 0)

@@ -9,22 +9,12 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from llm_gateway._core.jobs import Complete, Fail, Release
+from llm_gateway._core.jobs import Complete, Release
 from llm_gateway._core.lifecycle import TERMINAL, TicketState
 from llm_gateway._core.requests import Priority
 from llm_gateway.errors import QueueError, QueueUnavailable, TicketNotFound
 from llm_gateway.testing.clock import settle
-from llm_gateway.testing.conformance.bench import (
-    BOOM,
-    LANE,
-    OTHER_LANE,
-    PATIENCE,
-    TENANT,
-    Bench,
-    QueueSuite,
-    check,
-    same,
-)
+from llm_gateway.testing.conformance.bench import LANE, OTHER_LANE, PATIENCE, TENANT, Bench, QueueSuite, check, same
 
 __all__ = ["AdminSuite", "FairnessSuite", "WatchSuite"]
 
@@ -306,30 +296,6 @@ class AdminSuite(QueueSuite):
             await b.claim()
             check((await b.view(views[0].ticket_id)).position is None, "a running job has nobody ahead")
             check((await b.view(views[2].ticket_id)).position in (1, None), "the queue moved on")
-
-    async def test_dead_letter_is_requeued_as_new_ticket(self) -> None:
-        """Requeueing a dead letter makes one new ticket with its payload; the dead one stays as it was."""
-        async with self.bench() as b:
-            dead = await b.take(replace(b.job(), group="g", echo=b'{"a": 1}'))
-            await b.queue.finish(dead, Fail(error=BOOM))
-            ticket = dead.job.ticket_id
-            made = await b.queue.requeue(TENANT, ticket)
-            check(made.ticket_id != ticket, "the ticket was used again")
-            same((made.requeued_from, made.group, made.echo), (ticket, "g", b'{"a": 1}'))
-            same((made.state, made.attempts, made.version), (TicketState.QUEUED, 0, 1))
-            same((await b.queue.requeue(TENANT, ticket)).ticket_id, made.ticket_id)
-            same(await b.state(ticket), TicketState.FAILED)
-            (lease,) = await b.claim(5)
-            same((lease.job.ticket_id, lease.payload), (made.ticket_id, b"the sealed request"))
-
-    async def test_only_dead_letters_are_requeued(self) -> None:
-        """A job that waits, was answered or was cancelled cannot be requeued."""
-        async with self.bench() as b:
-            lease = await b.take()
-            for _ in range(2):
-                with pytest.raises(QueueError):
-                    await b.queue.requeue(TENANT, lease.job.ticket_id)
-                await b.queue.cancel(TENANT, lease.job.ticket_id)
 
     async def test_starting_again_changes_nothing(self) -> None:
         """Starting a started queue keeps its jobs and its outbox."""

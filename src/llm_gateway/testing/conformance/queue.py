@@ -13,6 +13,7 @@ from __future__ import annotations
 import pytest
 
 from llm_gateway.testing.conformance._relaying import RelaySuite
+from llm_gateway.testing.conformance._sealing import DeadLetterSuite, ErasureSuite, KeyStoreSuite
 from llm_gateway.testing.conformance._submitting import BoundsSuite, KeysSuite, RemovalSuite
 from llm_gateway.testing.conformance._watching import AdminSuite, FairnessSuite, WatchSuite
 from llm_gateway.testing.conformance._working import ClaimSuite, FinishSuite, RecoverySuite
@@ -32,5 +33,8 @@ class QueueConformance(
     RelaySuite,
     FairnessSuite,
     AdminSuite,
+    DeadLetterSuite,
+    ErasureSuite,
+    KeyStoreSuite,
 ):
     """The contract of the durable queue as tests. A subclass named ``Test…`` supplies `make`."""

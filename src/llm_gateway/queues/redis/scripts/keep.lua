@@ -1,6 +1,7 @@
--- Keeps a tenant's wrapped key, if there is none or the one there is to be replaced. ARGV: 5 key · 6 value · 7 replacing
-local kept = redis.call('GET', P .. ARGV[5])
-if kept and (ARGV[7] == '' or kept ~= ARGV[7]) then
+-- Keeps a tenant's wrapped key, if what is kept, or nothing, is what it is to replace: a dropped key is not brought back.
+-- ARGV: 5 key · 6 value · 7 replacing, empty for none
+local kept = redis.call('GET', P .. ARGV[5]) or ''
+if kept ~= ARGV[7] then
   mark()
   return answer(kept)
 end
