@@ -246,13 +246,6 @@ async def test_erase_subject(client: LLMClient, question: LLMRequest) -> None:
     assert (await client.erase(subject="anna")).cancelled == 0
 
 
-@pytest.mark.parametrize("what", [{}, {"ticket": "t", "subject": "s"}])
-async def test_erase_needs_one(client: LLMClient, what: dict[str, str]) -> None:
-    """Erasing takes a ticket or a subject."""
-    with pytest.raises(InvalidRequest):
-        await client.erase(ticket=what.get("ticket"), subject=what.get("subject"))
-
-
 async def test_live_ticket_events(desk: Desk, question: LLMRequest) -> None:
     """A ticket that a live call became has events like any other."""
     publisher = FakePublisher()

@@ -89,6 +89,7 @@ USES: Final[dict[str, Callable[[LLMClient, LLMRequest], Awaitable[object]]]] = {
     "result": lambda client, _: client.result("t"),
     "cancel": lambda client, _: client.cancel("t"),
     "cancel_group": lambda client, _: client.cancel_group("g"),
+    "requeue": lambda client, _: client.requeue("t"),
     "erase": lambda client, _: client.erase(ticket="t"),
     "health": lambda client, _: client.health(),
     "worker": lambda client, _: client.worker().__aenter__(),

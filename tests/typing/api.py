@@ -28,6 +28,7 @@ from llm_gateway import (
     TicketStatus,
     Usage,
 )
+from llm_gateway._core.jobs import ErasureReport
 from llm_gateway.errors import RateLimited
 
 
@@ -71,6 +72,8 @@ async def tickets(client: LLMClient, request: LLMRequest) -> None:
     assert_type(await client.result("t", output_type=Verdict), Completed[Verdict] | Pending)
     assert_type(await client.cancel("t"), TicketStatus)
     assert_type(await client.cancel_group("batch-7"), int)
+    assert_type(await client.requeue("t"), Pending)
+    assert_type(await client.erase(everything=True), ErasureReport)
     assert_type(client.events(group="batch-7"), AsyncIterator[TicketEvent])
     assert_type(await client.health(), Health)
 

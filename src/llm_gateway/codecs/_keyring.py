@@ -28,6 +28,7 @@ MARK: Final = b"LGK\x01"
 NAMED: Final = len(MARK) + NAME_BYTES
 OPEN: Final = NAMED + NAME_BYTES
 HEADER: Final = OPEN + NONCE_BYTES
+LENGTH: Final = HEADER + KEY_BYTES + 16
 HOW_TO_MAKE: Final = 'Make one: python -c "import base64, os; print(base64.b64encode(os.urandom(32)).decode())"'
 
 
@@ -92,7 +93,7 @@ class Keyring:
             QueueError: it is damaged, or another tenant's.
         """
         head, name = wrapped[:HEADER], wrapped[len(MARK) : NAMED]
-        if not head.startswith(MARK):
+        if not head.startswith(MARK) or len(wrapped) != LENGTH:
             message = "The stored key of the tenant is damaged or of a newer format."
             raise QueueError(message, next_step="Use the release that stored it, or restore it from a backup.")
         if name not in self._keys:
@@ -100,7 +101,7 @@ class Keyring:
             raise UnknownKey(message)
         try:
             return TenantKey(self._keys[name].decrypt(head[OPEN:], wrapped[HEADER:], framed(head, tenant)))
-        except (InvalidTag, ValueError):
+        except InvalidTag:
             message = "The stored key of the tenant was changed or is another tenant's."
         raise QueueError(message, next_step="Restore it from a backup, or erase everything of the tenant.")
 
