@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from llm_gateway._asking import Desk, with_key
 from llm_gateway._core.circuit import CircuitKey
-from llm_gateway._core.given import require_name, require_request, require_ticket_id
+from llm_gateway._core.given import require_cursor, require_name, require_request, require_ticket_id
 from llm_gateway._core.health import Health, LaneHealth
 from llm_gateway._core.intake import check_erasure, dead_letter
 from llm_gateway._core.jobs import Enqueued, ErasureReport, JobView, Lane, LaneGate, LaneStats, NewJob
@@ -134,8 +134,16 @@ class Submitting:
             await self._engine.parts.codec.shred(tenant)
         return report
 
-    async def events(self, tenant: str, *, group: str | None, after: str | None) -> AsyncIterator[TicketEvent]:
-        """Follow the status changes of a tenant's tickets."""
+    def events(self, tenant: str, *, group: str | None, after: str | None) -> AsyncIterator[TicketEvent]:
+        """Follow the status changes of a tenant's tickets.
+
+        Raises:
+            InvalidRequest: what was given is no name of a group, or no cursor.
+        """
+        named = None if group is None else require_name(group, "group")
+        return self._followed(tenant, named, None if after is None else require_cursor(after))
+
+    async def _followed(self, tenant: str, group: str | None, after: str | None) -> AsyncIterator[TicketEvent]:
         desk = self._required()
         cursor = after
         while True:

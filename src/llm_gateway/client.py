@@ -15,7 +15,6 @@ from pydantic import TypeAdapter
 from llm_gateway._asking import Asking, Question, desk_of
 from llm_gateway._core.given import (
     require_choice,
-    require_cursor,
     require_name,
     require_request,
     require_ticket_id,
@@ -297,12 +296,11 @@ class LLMClient:
     ) -> ErasureReport:
         """Remove what is stored of a ticket, of all that name a subject, or of all; cancels first.
 
-        ``everything=True`` forgets the tenant's key too: no other copy of what it sealed can be read without that.
+        ``everything=True`` drops the tenant's key too, without which no copy of what it sealed can be read.
 
         Raises:
             InvalidRequest: not exactly one was given, or no name.
             TicketNotFound: the ticket is unknown, gone, or another tenant's.
-            QueueError: the queue does not answer; ask again.
         """
         self._engine.require_open()
         return await self._submitting.erase(self._tenant, ticket=ticket, subject=subject, everything=everything)
@@ -313,11 +311,7 @@ class LLMClient:
         What is no name of a group or no cursor is an `InvalidRequest`.
         """
         self._engine.require_open()
-        return self._submitting.events(
-            self._tenant,
-            group=None if group is None else require_name(group, "group"),
-            after=None if after is None else require_cursor(after),
-        )
+        return self._submitting.events(self._tenant, group=group, after=after)
 
     @overload
     def map(

@@ -91,6 +91,8 @@ async def test_worker_without_the_key(
             statuses = [await client.status(ticket) for ticket in tickets]
             assert {(s.state.value, s.ticket.reason, s.attempts) for s in statuses} == {("queued", "unknown_key", 0)}
             assert {stats.gate.parked for stats in await queue.lanes()} == {None}
+            # Claimed and given back once in 10 s, each of which raises the version by one.
+            assert max(status.version for status in statuses) <= 1 + 2 * 7
         assert desk.provider.calls == []
         async with client.worker():
             await desk.clock.run_for(10.0)
@@ -121,16 +123,24 @@ async def test_submitting_without_the_key(desk: Desk, queue: ShakyQueue, questio
         assert (await client.health()).depth == 1
 
 
-async def test_store_of_keys_is_away(desk: Desk, queue: ShakyQueue, question: LLMRequest) -> None:
-    """A worker that cannot reach the keys gives a request back, and answers it later."""
-    async with process(desk, queue, NEW) as client, process(desk, queue, NEW) as worker:
-        ticket = (await client.submit(question)).ticket.id
-        queue.failures["tenant_key"] = [QueueUnavailable("It is away.")]
-        async with worker.worker():
-            await desk.clock.run_for(20.0)
-            await answered(client, ticket)
-        assert (await client.status(ticket)).attempts == 1
-    assert len(desk.provider.calls) == 1
+async def test_store_of_keys_is_away(
+    desk: Desk, queue: ShakyQueue, question: LLMRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that cannot reach the keys gives a request back and answers it later; each outage is logged once."""
+    away = ShakyQueue(desk.clock)
+    parts = replace(desk.parts, codec=AesGcmCodec([NEW], away, clock=desk.clock))
+    async with process(desk, queue, NEW) as client, LLMClient([desk.provider], queue, parts) as other:
+        await client.cancel((await client.submit(question)).ticket.id)
+        await away.keep_tenant_key("", await queue.tenant_key("") or b"")
+        async with other.worker():
+            for _ in range(2):
+                away.failures["tenant_key"] = [QueueUnavailable("It is away.")] * 3
+                ticket = (await client.submit(question)).ticket.id
+                await desk.clock.run_for(60.0)
+                await answered(client, ticket)
+                assert (await client.status(ticket)).attempts == 1
+    assert len(desk.provider.calls) == 2
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 2
 
 
 async def test_answer_outlives_a_blink_of_the_keys(desk: Desk, queue: ShakyQueue, question: LLMRequest) -> None:

@@ -128,6 +128,7 @@ async def test_shredding() -> None:
     clock.advance(10.0)
     with pytest.raises(QueueError, match="dropped"):
         await opened(elsewhere, blob)
+    assert {"b"} >= set(vars(elsewhere)["_known"]), "a dropped key stays in memory"
     assert b"new" == await opened(elsewhere, await sealed(here, b"new"))
     with pytest.raises(QueueError, match="since dropped"):
         await opened(here, blob)
@@ -179,15 +180,16 @@ async def test_keys_are_known_for_a_while() -> None:
 
 async def test_known_keys_are_bounded() -> None:
     """Only so many tenants' keys are known at once; the one used longest ago goes first."""
-    queue = ShakyQueue()
-    ours = codec(queue)
-    for number in range(KNOWN_KEYS + 1):
+    queue, clock = ShakyQueue(), FakeClock()
+    ours = codec(queue, clock=clock)
+    for number in range(KNOWN_KEYS):
         await ours.digest(b"x", tenant=str(number))
-    asked = queue.asked["tenant_key"]
-    await ours.digest(b"x", tenant="1")
-    assert asked == queue.asked["tenant_key"]
-    await ours.digest(b"x", tenant="0")
-    assert asked + 1 == queue.asked["tenant_key"]
+    clock.advance(KEY_SECONDS)
+    for tenant in ("0", "one more", "1", "0"):
+        await ours.digest(b"x", tenant=tenant)
+    # Each was read once, and once more after 10 s: "0" was not forgotten in between, as "1" was.
+    assert KNOWN_KEYS + 3 == queue.asked["tenant_key"]
+    assert KNOWN_KEYS == len(vars(ours)["_known"])
 
 
 async def test_opening_makes_no_key() -> None:

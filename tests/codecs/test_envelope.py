@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 import zlib
 from typing import Final
 
@@ -135,6 +136,20 @@ def test_bombs_are_refused(packed: bytes) -> None:
     """What does not decompress within the bound is refused, although whoever sealed it had the key."""
     with pytest.raises(QueueError, match="decompress"):
         unseal(by_hand(packed), KEY, HERE)
+
+
+def test_bombs_take_bounded_memory() -> None:
+    """A bomb takes no more memory than the largest blob that opens."""
+    deflating = zlib.compressobj()
+    bomb = by_hand(b"".join([*(deflating.compress(bytes(LARGEST_INFLATED)) for _ in range(4)), deflating.flush()]))
+    tracemalloc.start()
+    try:
+        with pytest.raises(QueueError, match="decompress"):
+            unseal(bomb, KEY, HERE)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * LARGEST_INFLATED
 
 
 def test_largest() -> None:

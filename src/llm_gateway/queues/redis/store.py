@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from llm_gateway._core.intake import check_content, check_times, first_view
+from llm_gateway._core.intake import check_content, check_erasure, check_times, first_view
 from llm_gateway._core.jobs import AdoptedBy, Enqueued, EnqueueReply, ErasureReport, JobView, Lease, NewJob
 from llm_gateway._core.lifecycle import TicketState
 from llm_gateway._core.settlement import HISTORY_LIMIT
-from llm_gateway.errors import InvalidRequest, LLMGatewayError, QueueError, TicketNotFound
+from llm_gateway.errors import LLMGatewayError, QueueError, TicketNotFound
 from llm_gateway.protocols import JobStore
 from llm_gateway.queues._room import check_room, new_token, taken
 from llm_gateway.queues._ulid import ulid
