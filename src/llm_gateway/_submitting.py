@@ -18,7 +18,7 @@ from llm_gateway._core.outcomes import Completed, Pending, TicketEvent, TicketSt
 from llm_gateway._core.requests import LLMRequest, Priority
 from llm_gateway._core.schema import OutputSchema, OutputType
 from llm_gateway._engine import Engine
-from llm_gateway.errors import ConfigurationError, DurabilityUnknown, InvalidRequest, LLMGatewayError
+from llm_gateway.errors import ConfigurationError, DurabilityUnknown, LLMGatewayError
 
 __all__ = ["Submitting"]
 
