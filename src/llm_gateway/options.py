@@ -144,7 +144,8 @@ class RedisOptions(Options):
             those of *replicas* more servers too.
         replicas: How many replicas ``replicated`` waits for.
         wait_timeout: Seconds given to disks and replicas; then it is not known whether the request is safe.
-        shards: Into how many slots the jobs are spread; 1 but for a cluster. Fixed with the first start.
+        shards: Into how many slots the jobs are spread; 1 but for a cluster. Fixed with the first start. Each shard has
+            its part of the queue's bounds and is fair within itself.
         connect_timeout: Most seconds to connect, TLS and checks included.
         reply_timeout: Most seconds for a reply; a connection that takes longer is given up.
     """

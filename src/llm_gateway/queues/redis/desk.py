@@ -27,7 +27,7 @@ from llm_gateway.queues.redis.rows import content_of, fields_of, integer, items,
 from llm_gateway.queues.redis.scripts import Script, source_of
 from llm_gateway.queues.redis.wakes import Wakes
 
-__all__ = ["OnRedis", "Part", "Session", "first_of", "refusal", "unknown_ticket"]
+__all__ = ["OnRedis", "Part", "Session", "checked", "first_of", "refusal", "unknown_ticket"]
 
 Part = str | bytes | int
 # Once more after a lost reply: every script knows its own repetition.
@@ -120,9 +120,7 @@ class OnRedis:
             DurabilityUnknown: it may have been changed, or is not on as many disks as asked for.
         """
         (reply,) = await self._run_many(script, [(shard, parts)], durable=durable)
-        if isinstance(reply, LLMGatewayError):
-            raise reply
-        return reply
+        return checked(reply)
 
     async def _run_many(
         self, script: Script, calls: Sequence[tuple[int, Sequence[Part]]], *, durable: bool = False
@@ -197,8 +195,12 @@ class OnRedis:
             return view_of(ticket_id, {}, b""), None, False
         fields, rank = fields_of(reply[1]), integer(reply[3])
         echo, rest = content_of(fields, raw(reply[2]))
-        view = view_of(ticket_id, fields, echo, None if rank < 0 else rank)
+        view = view_of(ticket_id, fields, echo, self._position(rank))
         return view, rest if body else None, b"b" in fields
+
+    def _position(self, rank: int) -> int | None:
+        """Tell how many stand ahead: of one shard's jobs alone that would be no honest answer."""
+        return rank if rank >= 0 and self._shards.count == 1 else None
 
     def _command(self, script: Script, shard: int, parts: Sequence[Part], *, whole: bool = False) -> Command:
         source, prefix = source_of(script, flags=self._flags), self._shards.prefix(shard)
@@ -228,6 +230,17 @@ class OnRedis:
         if counts[0] < 1 or counts[1] < replicas:
             message = f"Only {counts[0]} disk and {counts[1]} replicas have confirmed it; asked for: 1 and {replicas}."
             raise DurabilityUnknown(message)
+
+
+def checked(reply: object) -> object:
+    """Return a reply that is no error.
+
+    Raises:
+        LLMGatewayError: it is one.
+    """
+    if isinstance(reply, LLMGatewayError):
+        raise reply
+    return reply
 
 
 async def first_of(waits: Sequence[Coroutine[object, object, object]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
@@ -167,8 +168,18 @@ class RedisStore(OnRedis, JobStore):
             *(job.payload, job.reason or "submitted", job.group or ""),
             json.dumps(sorted(set(job.subjects), key=job.subjects.index)) if job.subjects else "",
             "\n".join(write_attempt(attempt) for attempt in history),
-            *(len(history), self._options.max_depth, self._options.max_bytes, *adopted, job.requeued_from or ""),
+            *(
+                len(history),
+                self._share(self._options.max_depth),
+                self._share(self._options.max_bytes),
+                *adopted,
+                job.requeued_from or "",
+            ),
         )
+
+    def _share(self, bound: int) -> int:
+        """Return what of a bound is each shard's."""
+        return math.ceil(bound / self._shards.count)
 
     async def _answered(self, job: NewJob, told: object, adopted_by: AdoptedBy | None, token: str) -> EnqueueReply:
         try:
@@ -189,7 +200,7 @@ class RedisStore(OnRedis, JobStore):
         moved = replace(job, created_at=now, expires_at=now + (job.expires_at - job.created_at), not_before=wait)
         view = first_view(moved, now)
         if adopted_by is None:
-            return Enqueued(job=replace(view, position=None if rank < 0 else rank), created=True)
+            return Enqueued(job=replace(view, position=self._position(rank)), created=True)
         held = replace(view, state=TicketState.PROCESSING, version=2)
         return Enqueued(job=held, created=True, lease=lease_of(held, job.payload, token, adopted_by))
 

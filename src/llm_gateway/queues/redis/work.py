@@ -24,10 +24,10 @@ from llm_gateway._core.jobs import (
     Swept,
 )
 from llm_gateway._core.outcomes import WaitReason
-from llm_gateway.errors import LLMGatewayError, QueueError
+from llm_gateway.errors import QueueError
 from llm_gateway.protocols import WorkSource
 from llm_gateway.queues._room import new_token
-from llm_gateway.queues.redis.desk import OnRedis, Part, first_of
+from llm_gateway.queues.redis.desk import OnRedis, Part, checked, first_of
 from llm_gateway.queues.redis.keys import lane_name, sized
 from llm_gateway.queues.redis.lanes import Look, joined, read_look
 from llm_gateway.queues.redis.rows import (
@@ -100,12 +100,15 @@ class RedisWork(OnRedis, WorkSource):
     async def sweep(self, limit: int = 100) -> Swept:
         """Expire what has waited too long, take back what lost workers held, forget what was kept long enough.
 
-        Up to *limit* of each kind and shard. Time to live goes first: what is over is not handed out again. Jobs
+        Up to *limit* of each kind. Time to live goes first: what is over is not handed out again. Jobs
         that are damaged end as dead letters.
         """
         totals = Swept()
         for shard in self._all_shards:
-            reply = items(await self._run(Script.SWEEP, shard, limit, self._options.max_crashes))
+            left = limit - max(totals.expired, totals.recovered + totals.dead)
+            if left <= 0:
+                break
+            reply = items(await self._run(Script.SWEEP, shard, left, self._options.max_crashes))
             expired, recovered, dead = map(integer, reply)
             totals = Swept(totals.expired + expired, totals.recovered + recovered, totals.dead + dead)
         return totals
@@ -136,27 +139,30 @@ class RedisWork(OnRedis, WorkSource):
         session = self._open
         with ExitStack() as stack:
             events = [stack.enter_context(wakes.ready()) for wakes in session.wakes]
-            due = (await self._look()).due_in
+            asked_at, due = self._clock.monotonic(), (await self._look()).due_in
             waits: list[Coroutine[object, object, object]] = [event.wait() for event in events]
             if due is not None:
-                waits.append(self._clock.sleep(due))
+                waits.append(self._clock.sleep(max(due - (self._clock.monotonic() - asked_at), 0.0)))
             await first_of(waits)
         # Closing wakes everybody.
         self._require_open()
 
     async def _claimed(self, lane: Lane, count: int, terms: tuple[int, str, str]) -> list[Lease]:
         leases, (_, worker, claim_id) = list[Lease](), terms
-        # Each shard is a queue of its own; which one is asked first changes from claim to claim.
+        # Each shard is a queue of its own. Which is asked first changes from claim to claim, but not when the same is
+        # asked again: what it took from one shard then counts, also if that has ended since.
         first = crc_hqx(claim_id.encode(), 0) % self._shards.count
+        noting, room = int(self._shards.count > 1), count
         for shard in (*self._all_shards[first:], *self._all_shards[:first]):
-            room = count - len(leases)
+            tokens = [new_token() for _ in range(room)]
+            order: list[Part] = [lane_name(lane), room, *terms, CLAIM_KNOWN_MS, noting, *tokens]
+            taken, *rows = items(await self._run(Script.CLAIM, shard, *order))
+            for place in range(0, len(rows), LEASE_WIDTH):
+                found = await self._lease(rows[place : place + LEASE_WIDTH], worker)
+                leases += [] if found is None else [found]
+            room -= integer(taken)
             if room <= 0:
                 break
-            tokens = [new_token() for _ in range(room)]
-            reply = items(await self._run(Script.CLAIM, shard, lane_name(lane), room, *terms, CLAIM_KNOWN_MS, *tokens))
-            for place in range(0, len(reply), LEASE_WIDTH):
-                found = await self._lease(reply[place : place + LEASE_WIDTH], worker)
-                leases += [] if found is None else [found]
         return leases
 
     async def _lease(self, row: Sequence[object], worker: str) -> Lease | None:
@@ -191,11 +197,11 @@ class RedisWork(OnRedis, WorkSource):
         for shard in self._all_shards:
             calls = [(shard, (lane_name(lane), what, value, wait)) for lane in lanes]
             for reply in await self._run_many(Script.GATE, calls):
-                if isinstance(reply, LLMGatewayError):
-                    raise reply
+                checked(reply)
 
     async def _look(self) -> Look:
-        return joined([read_look(await self._run(Script.LOOK, shard)) for shard in self._all_shards])
+        replies = await self._run_many(Script.LOOK, [(shard, ()) for shard in self._all_shards])
+        return joined([read_look(checked(reply)) for reply in replies])
 
 
 def order_of(disposition: Disposition) -> tuple[Part, ...]:

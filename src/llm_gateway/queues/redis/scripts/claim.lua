@@ -1,8 +1,10 @@
 -- Takes up to `count` jobs under lease, in fair order, as far as the gate of the lane lets them through.
--- ARGV: 5 lane · 6 count · 7 lease · 8 worker · 9 claim id · 10 how long the claim id is known · 11... a token for each
+-- ARGV: 5 lane · 6 count · 7 lease · 8 worker · 9 claim id · 10 how long the claim id is known
+--   11 "1" to note that nothing was found, where other shards are asked too · 12... a token for each
+-- Replies how many this claim has taken here, those that have ended since too, then the jobs.
 local lane, count, lease = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 local claims, row = P .. 'clm:' .. ARGV[9], P .. 'lane:' .. ARGV[5]
-local reply = {}
+local reply, noted = {0}, ''
 local function give(job, until_)
   reply[#reply + 1] = job.ticket
   reply[#reply + 1] = job.k
@@ -15,6 +17,7 @@ end
 local taken = redis.call('LRANGE', claims, 0, -1)
 if #taken > 0 then
   for _, ticket in ipairs(taken) do
+    if ticket ~= noted then reply[1] = reply[1] + 1 end
     local job, ends = load(ticket), redis.call('ZSCORE', P .. 'lse', ticket)
     if job and job.s == 'P' and job.i == ARGV[9] and ends and tonumber(ends) > now then give(job, ends) end
   end
@@ -35,7 +38,15 @@ end
 local before = gate[2] and gate[2] ~= '' and tonumber(gate[2])
 local shut = gate[4] == '1' or (gate[5] and gate[5] ~= '') or (gate[1] == 'open' and not before)
 -- A circuit that opened for a time does not shut the gate for ever: who opened it may be gone.
-if shut or (before and before > now) then return answer(reply) end
+local function nothing()
+  if ARGV[11] ~= '1' then return end
+  redis.call('RPUSH', claims, noted)
+  redis.call('PEXPIRE', claims, ARGV[10])
+end
+if shut or (before and before > now) then
+  nothing()
+  return answer(reply)
+end
 if gate[3] and gate[3] ~= '' then count = math.min(count, tonumber(gate[3]) - tonumber(gate[6] or 0)) end
 
 local leases, given, virtual, passes = {}, 0, nil, 0
@@ -62,7 +73,7 @@ while given < count and passes < 64 do
     else
       given = given + 1
       virtual = math.max(virtual or 0, tonumber(popped[index + 1]))
-      job.s, job.y, job.k, job.h, job.i, job.r, job.nb = 'P', nil, ARGV[10 + given], now, ARGV[9], nil, nil
+      job.s, job.y, job.k, job.h, job.i, job.r, job.nb = 'P', nil, ARGV[11 + given], now, ARGV[9], nil, nil
       save(job, 'o', ARGV[8])
       leases[#leases + 1] = int(now + lease)
       leases[#leases + 1] = ticket
@@ -70,7 +81,9 @@ while given < count and passes < 64 do
     end
   end
 end
-if given > 0 then
+if given == 0 then nothing()
+else
+  reply[1] = given
   redis.call('ZADD', P .. 'lse', unpack(leases))
   redis.call('HINCRBY', row, 'busy', given)
   local tickets = {}
