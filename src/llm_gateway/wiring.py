@@ -13,7 +13,7 @@ from llm_gateway.parts import Parts
 from llm_gateway.protocols import EventPublisher, PayloadCodec, Provider, QueueBackend, ResponseCache
 from llm_gateway.settings import Settings
 
-__all__ = ["Wired", "publish_to", "wire"]
+__all__ = ["Wired", "WiredQueue", "publish_to", "wire", "wire_queue"]
 
 
 class Wired(NamedTuple):
@@ -28,6 +28,19 @@ class Wired(NamedTuple):
     providers: tuple[Provider, ...]
     queue: QueueBackend | None
     parts: Parts
+
+
+@dataclass(frozen=True, slots=True)
+class WiredQueue:
+    """What an operator's commands take: no provider, so no key is needed.
+
+    Attributes:
+        queue: The queue, or ``None``.
+        codec: What opens the payloads in it.
+    """
+
+    queue: QueueBackend | None
+    codec: PayloadCodec
 
 
 def wire(settings: Settings) -> Wired:
@@ -57,6 +70,11 @@ def wire(settings: Settings) -> Wired:
         allow_plaintext_queue=settings.allow_plaintext_queue,
     )
     return Wired(_providers(settings), queue, parts)
+
+
+def wire_queue(settings: Settings) -> WiredQueue:
+    """Build only the queue and the codec that *settings* ask for, whatever else is missing."""
+    return WiredQueue(_queue(settings), PlainCodec())
 
 
 def publish_to(handler: Callable[[TicketEvent], Awaitable[None] | None]) -> EventPublisher:

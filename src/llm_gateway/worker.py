@@ -58,6 +58,7 @@ class Worker:
         self._running = Background()
         self._stopping = asyncio.Event()
         self._freed = asyncio.Event()
+        self._drained = asyncio.Event()
         self._turn = 0
         self._busy: Counter[Lane] = Counter()
         self._keyless = False
@@ -106,6 +107,14 @@ class Worker:
         """Claim nothing more and let `run` drain."""
         self._stopping.set()
 
+    async def drained(self) -> None:
+        """Return once a look at the lanes found nothing that waits or runs, here or in another process.
+
+        What waits for an operator (a paused or parked lane, a latched account) and lanes of providers that are not
+        configured here are left out. The end of another process's last job is noticed within ``sweep_seconds``.
+        """
+        await self._drained.wait()
+
     async def _claim_until_stopped(self) -> None:
         while not self._stopping.is_set():
             self._freed.clear()
@@ -141,7 +150,18 @@ class Worker:
             look_again = min(look_again, found.look_again)
         # A round without a free place passes no turn on: two rounds a job would give every turn to the same lane.
         self._turn += int(started > 0)
+        if started == 0 and not any(map(self._is_busy, lanes)):
+            self._drained.set()
+        else:
+            self._drained.clear()
         return Round(started, look_again)
+
+    def _is_busy(self, stats: LaneStats) -> bool:
+        """Whether a lane has jobs that this worker can do or wait for without an operator."""
+        latched = self._engine.latches.latched(self._engine.account_of(stats.lane))
+        shut = latched or stats.gate.paused or stats.gate.parked is not None
+        waiting = 0 if shut else stats.ready + stats.delayed
+        return self._engine.key_of(stats.lane) is not None and waiting + stats.processing > 0
 
     async def _look_at(self, stats: LaneStats) -> Round:
         key = self._engine.key_of(stats.lane)

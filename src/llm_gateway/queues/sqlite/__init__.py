@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 from llm_gateway._core.environments import EVERYWHERE, Environment
+from llm_gateway._core.findings import Finding
 from llm_gateway._null import SystemClock
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.options import QueueOptions
@@ -15,6 +17,7 @@ from llm_gateway.queues.sqlite.events import FileOutbox, FileWatch
 from llm_gateway.queues.sqlite.keys import FileKeys
 from llm_gateway.queues.sqlite.ledger import Ledger
 from llm_gateway.queues.sqlite.mounts import MOUNT_TABLE
+from llm_gateway.queues.sqlite.place import look_at_place
 from llm_gateway.queues.sqlite.store import FileStore
 from llm_gateway.queues.sqlite.work import FileWork
 from llm_gateway.queues.sqlite.writer import Writer
@@ -64,6 +67,11 @@ class SqliteQueue(FileStore, FileWork, FileOutbox, FileWatch, FileAdmin, FileKey
     def durable(self) -> bool:
         """True: an accepted job survives this process and the power."""
         return True
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """What the place of the file is like, looked at now; the queue need not be open."""
+        return look_at_place(self._path, self._mount_table)
 
     async def start(self, *, outbox: bool) -> None:
         """Open the file and take work; write the outbox if asked to.

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-__all__ = ["MOUNT_TABLE", "network_filesystem", "read_mounts"]
+__all__ = ["MOUNT_TABLE", "filesystem_of", "network_filesystem", "read_mounts"]
 
 MOUNT_TABLE: Final = Path("/proc/self/mounts")
 NETWORK: Final = frozenset(
@@ -57,15 +57,21 @@ def network_filesystem(path: Path, mounts: str) -> str | None:
     """
     if path.as_posix().startswith("//"):
         return "UNC path"
+    kind = filesystem_of(path, mounts)
+    driver, _, program = kind.partition(".")
+    remote = kind in NETWORK or (driver in {"fuse", "fuseblk"} and program in REMOTE_FUSE)
+    return kind if remote else None
+
+
+def filesystem_of(path: Path, mounts: str) -> str:
+    """Return the type of the filesystem that *path* lies on; empty when the table does not tell."""
     best, kind = -1, ""
     for line in mounts.splitlines():
         _, mountpoint, found, *_ = *line.split(" "), "", "", ""
         # Of mounts on the same place the last one is seen.
         if mountpoint and (depth := covers(mountpoint, path)) >= best:
             best, kind = depth, found
-    driver, _, program = kind.partition(".")
-    remote = kind in NETWORK or (driver in {"fuse", "fuseblk"} and program in REMOTE_FUSE)
-    return kind if remote else None
+    return kind
 
 
 def covers(mountpoint: str, path: Path) -> int:

@@ -1,0 +1,165 @@
+"""``llm-gateway doctor``: whether the promises hold where this runs."""
+
+from __future__ import annotations
+
+import asyncio
+from argparse import Namespace
+from collections.abc import Iterable, Sequence
+from typing import Protocol, runtime_checkable
+
+from llm_gateway._core.findings import Finding, Level
+from llm_gateway._core.jobs import QueueStats
+from llm_gateway.cli.documents import finding_document
+from llm_gateway.cli.showing import Table, show, show_json
+from llm_gateway.client import LLMClient
+from llm_gateway.errors import LLMGatewayError
+from llm_gateway.protocols import QueueBackend
+from llm_gateway.settings import Settings, settings_of_process
+from llm_gateway.wiring import wire_queue
+
+__all__ = ["run_doctor"]
+
+KEY = "_api_key"
+
+
+@runtime_checkable
+class Examined(Protocol):
+    """A queue that tells how it was found."""
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """What was looked at, each with name, level, detail and next step."""
+        ...
+
+
+def run_doctor(options: Namespace) -> int:
+    """Check everything and show it; return 1 when something has failed."""
+    findings = asyncio.run(examine())
+    failed = any(finding.level == "failure" for finding in findings)
+    if options.json:
+        show_json({"ok": not failed, "checks": [finding_document(finding) for finding in findings]})
+    else:
+        rows = [(finding.level, finding.name, finding.detail, finding.next_step) for finding in findings]
+        show(Table(("level", "check", "found", "next step"), rows))
+    return int(failed)
+
+
+async def examine() -> list[Finding]:
+    """Look at environment, settings and queue. Asks no provider and changes nothing."""
+    try:
+        settings = settings_of_process()
+    except LLMGatewayError as error:
+        return [_failure("settings", error)]
+    return [*_of_settings(settings), *await _of_queue(settings)]
+
+
+def _of_settings(settings: Settings) -> Iterable[Finding]:
+    environment = settings.environment
+    rules = "every promise is enforced" if environment.strict else "mock, replays and a memory queue are allowed"
+    yield Finding("environment", "ok", f"{environment.value}: {rules}")
+    yield _guarantees(settings)
+    yield _providers(settings)
+    yield _cache(settings)
+
+
+def _guarantees(settings: Settings) -> Finding:
+    try:
+        # Constructing opens nothing, and refuses whatever the environment forbids.
+        LLMClient.from_settings(settings)
+    except LLMGatewayError as error:
+        return _failure("guarantees", error)
+    return Finding("guarantees", "ok", f"a client can be built for {settings.environment.value}")
+
+
+def _providers(settings: Settings) -> Finding:
+    keys = [name for name in type(settings).model_fields if name.endswith(KEY)]
+    named = [name.removesuffix(KEY) for name in keys if getattr(settings, name) is not None]
+    if named:
+        return Finding("providers", "ok", ", ".join(named))
+    step = f"Set a provider's key, such as LLM_GATEWAY_{keys[0].upper()}."
+    if settings.environment.strict:
+        return Finding("providers", "failure", "none has a key", step)
+    return Finding("providers", "warning", "none has a key: only the mock answers", step)
+
+
+def _cache(settings: Settings) -> Finding:
+    if not settings.dev_cache:
+        return Finding("cache", "ok", "none: every answer is fresh")
+    level = _forbidden(strict=settings.environment.strict)
+    return Finding("cache", level, "answers are replayed", "Unset LLM_GATEWAY_DEV_CACHE.")
+
+
+async def _of_queue(settings: Settings) -> list[Finding]:
+    try:
+        wired = wire_queue(settings)
+    except LLMGatewayError as error:
+        return [_failure("queue", error)]
+    queue = wired.queue
+    if queue is None:
+        return [Finding("queue", "warning", "none: an outage is an error, not a ticket", "Set LLM_GATEWAY_QUEUE.")]
+    return [
+        _codec(settings, sealed=wired.codec.sealed, name=type(wired.codec).__name__),
+        _durability(settings, queue),
+        *await _opened(queue),
+    ]
+
+
+def _codec(settings: Settings, *, sealed: bool, name: str) -> Finding:
+    if sealed:
+        return Finding("codec", "ok", f"{name}: payloads are sealed")
+    broken = settings.environment.strict and not settings.allow_plaintext_queue
+    step = "Seal payloads, or accept it with LLM_GATEWAY_ALLOW_PLAINTEXT_QUEUE=true."
+    return Finding("codec", _forbidden(strict=broken), f"{name}: prompts are stored as plain text", step)
+
+
+def _durability(settings: Settings, queue: QueueBackend) -> Finding:
+    name = type(queue).__name__
+    if queue.durable:
+        return Finding("queue", "ok", f"{name}: tickets survive the process")
+    level = _forbidden(strict=settings.environment.strict)
+    return Finding("queue", level, f"{name}: tickets are lost with the process", "Set LLM_GATEWAY_QUEUE.")
+
+
+async def _opened(queue: QueueBackend) -> list[Finding]:
+    try:
+        await queue.start(outbox=False)
+        try:
+            stats = await queue.stats()
+        finally:
+            await queue.aclose()
+    except LLMGatewayError as error:
+        return [_failure("queue.open", error), *_findings(queue)]
+    return [Finding("queue.open", "ok", f"{stats.depth} tickets wait or run"), *_findings(queue), *_of_stats(stats)]
+
+
+def _findings(queue: QueueBackend) -> list[Finding]:
+    if not isinstance(queue, Examined):
+        return []
+    # Copied field by field: a queue may bring findings of a type of its own.
+    return [Finding(found.name, found.level, found.detail, found.next_step) for found in queue.findings]
+
+
+def _of_stats(stats: QueueStats) -> Iterable[Finding]:
+    shut = [f"{lane.lane} ({lane.gate.parked})" for lane in stats.lanes if lane.gate.parked is not None]
+    shut += [f"{lane.lane} (paused)" for lane in stats.lanes if lane.gate.paused]
+    shut += [f"{lane.lane} ({lane.parked} tickets)" for lane in stats.lanes if lane.parked and not lane.gate.parked]
+    yield _expect_none("lanes", shut, "wait for an operator", "Mend the cause, then: llm-gateway lane resume LANE.")
+    dead = [f"{lane.lane} ({lane.dead})" for lane in stats.lanes if lane.dead]
+    yield _expect_none("dead letters", dead, "failed", "Look: llm-gateway queue list --state failed.")
+    idle = [str(lane.lane) for lane in stats.lanes if lane.ready and lane.last_heartbeat_at is None]
+    yield _expect_none("workers", idle, "wait and no worker was ever seen", "Start one: llm-gateway worker.")
+    full = stats.outbox * 2 > stats.max_depth
+    step = "See that the service that publishes events runs." if full else ""
+    yield Finding("outbox", "warning" if full else "ok", f"{stats.outbox} events to publish", step)
+
+
+def _expect_none(name: str, found: Sequence[str], what: str, next_step: str) -> Finding:
+    return Finding(name, "warning", f"{what}: {', '.join(found)}", next_step) if found else Finding(name, "ok", "none")
+
+
+def _forbidden(*, strict: bool) -> Level:
+    return "failure" if strict else "warning"
+
+
+def _failure(name: str, error: LLMGatewayError) -> Finding:
+    return Finding(name, "failure", error.message, error.next_step)
