@@ -30,8 +30,7 @@ class Wired(NamedTuple):
     parts: Parts
 
 
-@dataclass(frozen=True, slots=True)
-class WiredQueue:
+class WiredQueue(NamedTuple):
     """What an operator's commands take: no provider, so no key is needed.
 
     Attributes:

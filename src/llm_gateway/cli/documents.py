@@ -90,6 +90,7 @@ def stats_document(stats: QueueStats) -> Document:
         "bytes": stats.bytes,
         "max_bytes": stats.max_bytes,
         "outbox": stats.outbox,
+        "outbox_oldest_at": stats.outbox_oldest_at,
         "oldest_created_at": stats.oldest_created_at,
         "lanes": [lane_document(lane) for lane in stats.lanes],
     }

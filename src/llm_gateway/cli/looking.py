@@ -24,7 +24,8 @@ async def show_stats(desk: OperatorDesk, options: Namespace) -> int:
         ("tickets", f"{stats.depth} of {stats.max_depth}"),
         ("bytes", f"{stats.bytes} of {stats.max_bytes}"),
         ("events to publish", str(stats.outbox)),
-        ("oldest", age(stats.oldest_created_at)),
+        ("oldest of them", age(stats.outbox_oldest_at)),
+        ("oldest ticket", age(stats.oldest_created_at)),
     )
     show(Table(("queue", ""), totals), lane_table(stats.lanes))
     return 0
