@@ -21,7 +21,8 @@ logger: Final = logging.getLogger("llm_gateway")
 # A process that ran this long had started; its end is not counted with earlier ones.
 STEADY_SECONDS: Final = 30.0
 MOST_FAILURES: Final = 5
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+FIRST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 30.0
 DONE, FAILED, WRONG = 0, 1, 2
 
 
@@ -35,10 +36,12 @@ class Supervisor:
         command: What each process runs.
         count: How many.
         ends: Whether a process that ends well has done its work.
+        first_pause: Seconds before the first restart; each quick failure doubles them, up to 30.
     """
 
-    def __init__(self, command: Sequence[str], count: int, *, ends: bool) -> None:
+    def __init__(self, command: Sequence[str], count: int, *, ends: bool, first_pause: float = FIRST_PAUSE) -> None:
         self._command = command
+        self._first_pause = first_pause
         self._count = count
         self._ends = ends
         self._running: set[Process] = set()
@@ -75,7 +78,7 @@ class Supervisor:
                 logger.error("Worker processes cannot be kept running: the last one ended with %d", code)
                 stopping.asked.set()
                 return WRONG if code == WRONG else FAILED
-            pause = min(FIRST_PAUSE * 2 ** (failures - 1), LONGEST_PAUSE)
+            pause = min(self._first_pause * 2 ** (failures - 1), LONGEST_PAUSE)
             logger.warning("A worker process ended with %d; another starts in %g s", code, pause)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.asked.wait(), pause)

@@ -1,0 +1,172 @@
+"""``llm-gateway queue``: looking at tickets and acting on them, without a provider's key."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+from tests.cli.stage import Done, Stage
+
+from llm_gateway import Lane
+from llm_gateway.queues.sqlite import SqliteQueue
+from llm_gateway.testing import Faults
+
+PROMPT = "Which is better"
+
+
+@pytest.fixture
+def desk(stage: Stage) -> Stage:
+    """An operator's shell in production, without any key."""
+    return stage.having(ENVIRONMENT="production", LLM_GATEWAY_OPENAI_API_KEY="")
+
+
+def named(done: Done, what: str) -> list[dict[str, object]]:
+    """Return a list of the printed document."""
+    return cast("list[dict[str, object]]", done.document[what])
+
+
+async def failed(stage: Stage, count: int) -> list[str]:
+    """Make tickets that failed."""
+    tickets = await stage.submitted(count)
+    stage.sim.outage(Faults.CONTEXT_TOO_LONG)
+    assert 0 == (await stage.ran("worker", "--until-empty")).code
+    stage.sim.recover()
+    return tickets
+
+
+async def test_stats(stage: Stage, desk: Stage) -> None:
+    """The counts are a table for people and one document for programs."""
+    await stage.submitted(3)
+    text, document = await desk.ran("queue", "stats"), (await desk.ran("queue", "stats", "--json")).document
+    assert (0, "") == (text.code, text.err)
+    assert "3 of " in text.out
+    assert 3 == document["depth"]
+    assert [("openai/gpt-4o", 3)] == [
+        (lane["lane"], lane["ready"]) for lane in cast("list[dict[str, object]]", document["lanes"])
+    ]
+
+
+async def test_list_filters(stage: Stage, desk: Stage) -> None:
+    """Tickets are listed newest first, by state, group, lane and tenant, and no more than asked."""
+    first = await stage.submitted(2, group="batch-7")
+    second = await stage.submitted(1, model="gpt-4o-mini")
+
+    async def listed(*options: str) -> list[object]:
+        return [ticket["ticket_id"] for ticket in named(await desk.ran("queue", "list", "--json", *options), "tickets")]
+
+    assert [*second, *reversed(first)] == await listed()
+    assert list(reversed(first)) == await listed("--group", "batch-7")
+    assert second == await listed("--lane", "openai/gpt-4o-mini")
+    assert first[-1:] == await listed("--state", "queued", "--group", "batch-7", "--limit", "1")
+    assert [] == await listed("--state", "failed")
+    assert [] == await listed("--tenant", "school-2")
+
+
+async def test_list_is_aligned(stage: Stage, desk: Stage) -> None:
+    """Columns stand under their titles, whatever a caller wrote into a group's name."""
+    await stage.submitted(1, group="\x9b31mred")
+    out = (await desk.ran("queue", "list")).out
+    title, row = out.splitlines()
+    assert (title.index("group"), "\x9b" in out) == (row.index("?31mred"), False)
+
+
+async def test_show_keeps_the_prompt(stage: Stage, desk: Stage) -> None:
+    """A ticket is shown without what it asks."""
+    (ticket,) = await stage.submitted(1, group="batch-7")
+    text, json = await desk.ran("queue", "show", ticket), await desk.ran("queue", "show", ticket, "--json")
+    assert (0, 0) == (text.code, json.code)
+    assert ("batch-7", "queued", "openai/gpt-4o") == tuple(json.document[name] for name in ("group", "state", "lane"))
+    assert PROMPT not in text.out + json.out
+    assert "payload" not in json.document
+
+
+async def test_unknown_ticket(stage: Stage, desk: Stage) -> None:
+    """A ticket that is not there, or another tenant's, is one line and exit code 1."""
+    (ticket,) = await stage.submitted(1)
+    for arguments in (["show", "nothing"], ["show", ticket, "--tenant", "school-2"]):
+        done = await desk.ran("queue", *arguments)
+        assert (1, "", 1) == (done.code, done.out, done.err.count("\n"))
+
+
+async def test_cancel(stage: Stage, desk: Stage) -> None:
+    """One ticket is cancelled without a question; what is not there is told and does not stop the rest."""
+    first, second = await stage.submitted(2)
+    assert 0 == (await desk.ran("queue", "cancel", first)).code
+    done = await desk.ran("queue", "cancel", "nothing", second, "--yes", "--json")
+    assert 1 == done.code
+    assert [{"ticket_id": second, "state": "cancelled"}] == named(done, "tickets")
+    assert [("nothing", "TicketNotFound")] == [(one["ticket_id"], one["error"]) for one in named(done, "errors")]
+    assert ["cancelled", "cancelled"] == await stage.states([first, second])
+
+
+async def test_asks_before_many(stage: Stage, desk: Stage) -> None:
+    """More than one ticket is not touched unless somebody agrees or --yes says so."""
+    tickets = await stage.submitted(2, group="batch-7")
+    for arguments in (["cancel", *tickets], ["cancel", "--group", "batch-7"], ["erase", "--subject", "pupil-1"]):
+        done = await desk.ran("queue", *arguments)
+        assert (2, True) == (done.code, "--yes" in done.err)
+    assert ["queued", "queued"] == await stage.states(tickets)
+    done = await desk.ran("queue", "cancel", "--group", "batch-7", "--yes", "--json")
+    assert {"group": "batch-7", "cancelled": 2} == done.document
+    assert ["cancelled", "cancelled"] == await stage.states(tickets)
+
+
+@pytest.mark.parametrize("arguments", [["cancel"], ["cancel", "x", "--group", "g"], ["erase"], ["requeue"]])
+async def test_names_tickets_in_one_way(desk: Stage, arguments: list[str]) -> None:
+    """A command that names no tickets, or names them twice, is refused."""
+    done = await desk.ran("queue", *arguments)
+    assert (2, True) == (done.code, "Name either tickets or" in done.err)
+
+
+async def test_requeue(stage: Stage, desk: Stage) -> None:
+    """Failed tickets become new ones, which a worker answers; a ticket that has not failed is refused."""
+    tickets = await failed(stage, 3)
+    done = await desk.ran("queue", "requeue", tickets[0], "--json")
+    (made,) = named(done, "tickets")
+    assert tickets[0] == made["ticket_id"]
+    rest = await desk.ran("queue", "requeue", "--failed", "--yes", "--json")
+    assert set(tickets) == {one["ticket_id"] for one in named(rest, "tickets")}
+    assert 1 == (await desk.ran("queue", "requeue", str(made["requeued_as"]))).code
+    assert 0 == (await stage.ran("worker", "--until-empty")).code
+    states = await stage.states([str(one["requeued_as"]) for one in named(rest, "tickets")])
+    assert ["completed"] * 3 == states
+
+
+async def test_erase(stage: Stage, desk: Stage) -> None:
+    """What a ticket held is removed, and the ticket is gone."""
+    (ticket,) = await stage.submitted(1)
+    done = await desk.ran("queue", "erase", ticket, "--json")
+    assert [(ticket, "erased")] == [(one["ticket_id"], one["state"]) for one in named(done, "tickets")]
+    assert 1 == (await desk.ran("queue", "show", ticket)).code
+    assert PROMPT.encode() not in stage.file.read_bytes()
+
+
+async def test_outbox_is_written(stage: Stage, desk: Stage) -> None:
+    """With --outbox the event of a change waits for the service that publishes; without it none does."""
+    first, second = await stage.submitted(2)
+    await desk.ran("queue", "cancel", first)
+    assert 0 == (await desk.ran("queue", "stats", "--json")).document["outbox"]
+    await desk.ran("queue", "cancel", second, "--outbox")
+    assert 1 == (await desk.ran("queue", "stats", "--json")).document["outbox"]
+
+
+async def test_lanes(stage: Stage, desk: Stage) -> None:
+    """A lane is paused, resumed and reset by its name; one that is not there is refused with those that are."""
+    await stage.submitted(1)
+
+    async def gate(*arguments: str) -> object:
+        return (await desk.ran("lane", *arguments, "--json")).document["gate"]
+
+    opened = {"circuit": "closed", "not_before": None, "max_in_flight": None, "paused": False, "parked": None}
+    assert {**opened, "paused": True} == await gate("pause", "openai/gpt-4o")
+    assert opened == await gate("resume", "openai/gpt-4o")
+    queue = SqliteQueue(stage.file)
+    await queue.start(outbox=False)
+    await queue.set_gate(Lane("openai", "gpt-4o"), circuit="open", not_before=None)
+    await queue.aclose()
+    assert "circuit open" in (await desk.ran("lane", "list")).out
+    assert opened == await gate("reset", "openai/gpt-4o")
+    wrong = await desk.ran("lane", "pause", "openai/gpt-5")
+    assert (1, True) == (wrong.code, "openai/gpt-4o" in wrong.err)
+    assert 2 == (await desk.ran("lane", "pause", "gpt-4o")).code
+    assert ["openai/gpt-4o"] == [lane["lane"] for lane in named(await desk.ran("lane", "list", "--json"), "lanes")]
