@@ -6,5 +6,7 @@ import sys
 
 from llm_gateway.cli.main import main
 
+__all__: tuple[str, ...] = ()
+
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,6 +11,8 @@ from llm_gateway.cli.main import main
 from llm_gateway.queues.sqlite import SqliteQueue
 from llm_gateway.settings import Settings
 
+QUEUE = "_queue"
+
 
 def by_hand(settings: Settings) -> SqliteQueue:
     """Make the queue of the file."""
@@ -18,5 +20,5 @@ def by_hand(settings: Settings) -> SqliteQueue:
 
 
 if __name__ == "__main__":
-    vars(wiring)["_queue"] = by_hand
+    setattr(wiring, QUEUE, by_hand)
     sys.exit(main())

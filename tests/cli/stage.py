@@ -16,8 +16,9 @@ from typing import Final, cast
 import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
+from pydantic import SecretStr
 
-from llm_gateway import LLMClient, LLMRequest, Pending, Settings
+from llm_gateway import Environment, LLMClient, LLMRequest, Pending, Settings
 from llm_gateway.queues.sqlite import SqliteQueue
 from llm_gateway.testing import SimulatedProvider
 from llm_gateway.wiring import wire
@@ -43,6 +44,10 @@ class Done:
     def document(self) -> dict[str, object]:
         """The one JSON document that it printed."""
         return cast("dict[str, object]", json.loads(self.out))
+
+    def rows(self, name: str) -> list[dict[str, object]]:
+        """Return a list of the printed document."""
+        return cast("list[dict[str, object]]", self.document[name])
 
 
 @dataclass(slots=True)
@@ -104,7 +109,10 @@ class Stage:
     @asynccontextmanager
     async def client(self) -> AsyncGenerator[LLMClient]:
         """Open a client on the same queue and provider, in this process."""
-        wired = wire(Settings(environment="testing", openai_api_key=KEY, openai_base_url=self.sim.openai_url))
+        settings = Settings(
+            environment=Environment.TESTING, openai_api_key=SecretStr(KEY), openai_base_url=self.sim.openai_url
+        )
+        wired = wire(settings)
         async with LLMClient(wired.providers, SqliteQueue(self.file), wired.parts) as opened:
             yield opened
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from tests.cli.stage import KEY, Done, Stage
 
 from llm_gateway import Lane
@@ -19,8 +17,7 @@ PRODUCTION = {
 
 def levels(done: Done) -> dict[object, object]:
     """Return how each check stands."""
-    checks = cast("list[dict[str, object]]", done.document["checks"])
-    return {check["name"]: check["level"] for check in checks}
+    return {check["name"]: check["level"] for check in done.rows("checks")}
 
 
 async def test_good(stage: Stage) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import pytest
-from tests.cli.stage import Done, Stage
+from tests.cli.stage import Stage
 
 from llm_gateway import Lane
 from llm_gateway.queues.sqlite import SqliteQueue
@@ -20,11 +18,6 @@ def desk(stage: Stage) -> Stage:
     return stage.having(ENVIRONMENT="production", LLM_GATEWAY_OPENAI_API_KEY="")
 
 
-def named(done: Done, what: str) -> list[dict[str, object]]:
-    """Return a list of the printed document."""
-    return cast("list[dict[str, object]]", done.document[what])
-
-
 async def failed(stage: Stage, count: int) -> list[str]:
     """Make tickets that failed."""
     tickets = await stage.submitted(count)
@@ -37,13 +30,11 @@ async def failed(stage: Stage, count: int) -> list[str]:
 async def test_stats(stage: Stage, desk: Stage) -> None:
     """The counts are a table for people and one document for programs."""
     await stage.submitted(3)
-    text, document = await desk.ran("queue", "stats"), (await desk.ran("queue", "stats", "--json")).document
+    text, counted = await desk.ran("queue", "stats"), await desk.ran("queue", "stats", "--json")
     assert (0, "") == (text.code, text.err)
     assert "3 of " in text.out
-    assert 3 == document["depth"]
-    assert [("openai/gpt-4o", 3)] == [
-        (lane["lane"], lane["ready"]) for lane in cast("list[dict[str, object]]", document["lanes"])
-    ]
+    assert 3 == counted.document["depth"]
+    assert [("openai/gpt-4o", 3)] == [(lane["lane"], lane["ready"]) for lane in counted.rows("lanes")]
 
 
 async def test_list_filters(stage: Stage, desk: Stage) -> None:
@@ -52,7 +43,7 @@ async def test_list_filters(stage: Stage, desk: Stage) -> None:
     second = await stage.submitted(1, model="gpt-4o-mini")
 
     async def listed(*options: str) -> list[object]:
-        return [ticket["ticket_id"] for ticket in named(await desk.ran("queue", "list", "--json", *options), "tickets")]
+        return [ticket["ticket_id"] for ticket in (await desk.ran("queue", "list", "--json", *options)).rows("tickets")]
 
     assert [*second, *reversed(first)] == await listed()
     assert list(reversed(first)) == await listed("--group", "batch-7")
@@ -94,8 +85,8 @@ async def test_cancel(stage: Stage, desk: Stage) -> None:
     assert 0 == (await desk.ran("queue", "cancel", first)).code
     done = await desk.ran("queue", "cancel", "nothing", second, "--yes", "--json")
     assert 1 == done.code
-    assert [{"ticket_id": second, "state": "cancelled"}] == named(done, "tickets")
-    assert [("nothing", "TicketNotFound")] == [(one["ticket_id"], one["error"]) for one in named(done, "errors")]
+    assert [{"ticket_id": second, "state": "cancelled"}] == done.rows("tickets")
+    assert [("nothing", "TicketNotFound")] == [(one["ticket_id"], one["error"]) for one in done.rows("errors")]
     assert ["cancelled", "cancelled"] == await stage.states([first, second])
 
 
@@ -122,13 +113,13 @@ async def test_requeue(stage: Stage, desk: Stage) -> None:
     """Failed tickets become new ones, which a worker answers; a ticket that has not failed is refused."""
     tickets = await failed(stage, 3)
     done = await desk.ran("queue", "requeue", tickets[0], "--json")
-    (made,) = named(done, "tickets")
+    (made,) = done.rows("tickets")
     assert tickets[0] == made["ticket_id"]
     rest = await desk.ran("queue", "requeue", "--failed", "--yes", "--json")
-    assert set(tickets) == {one["ticket_id"] for one in named(rest, "tickets")}
+    assert set(tickets) == {one["ticket_id"] for one in rest.rows("tickets")}
     assert 1 == (await desk.ran("queue", "requeue", str(made["requeued_as"]))).code
     assert 0 == (await stage.ran("worker", "--until-empty")).code
-    states = await stage.states([str(one["requeued_as"]) for one in named(rest, "tickets")])
+    states = await stage.states([str(one["requeued_as"]) for one in rest.rows("tickets")])
     assert ["completed"] * 3 == states
 
 
@@ -136,7 +127,7 @@ async def test_erase(stage: Stage, desk: Stage) -> None:
     """What a ticket held is removed, and the ticket is gone."""
     (ticket,) = await stage.submitted(1)
     done = await desk.ran("queue", "erase", ticket, "--json")
-    assert [(ticket, "erased")] == [(one["ticket_id"], one["state"]) for one in named(done, "tickets")]
+    assert [(ticket, "erased")] == [(one["ticket_id"], one["state"]) for one in done.rows("tickets")]
     assert 1 == (await desk.ran("queue", "show", ticket)).code
     assert PROMPT.encode() not in stage.file.read_bytes()
 
@@ -169,4 +160,4 @@ async def test_lanes(stage: Stage, desk: Stage) -> None:
     wrong = await desk.ran("lane", "pause", "openai/gpt-5")
     assert (1, True) == (wrong.code, "openai/gpt-4o" in wrong.err)
     assert 2 == (await desk.ran("lane", "pause", "gpt-4o")).code
-    assert ["openai/gpt-4o"] == [lane["lane"] for lane in named(await desk.ran("lane", "list", "--json"), "lanes")]
+    assert ["openai/gpt-4o"] == [lane["lane"] for lane in (await desk.ran("lane", "list", "--json")).rows("lanes")]
