@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stdout, suppress
 from enum import Enum
 from inspect import getdoc
+from io import StringIO
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +23,7 @@ from llm_gateway._core.lifecycle import TERMINAL, TRANSITIONS, TicketState
 from llm_gateway._core.outcomes import Item, Ticket, TicketEvent, TicketStatus
 from llm_gateway._core.requests import LLMRequest
 from llm_gateway._core.responses import LLMResponse, Receipt, Usage
+from llm_gateway.cli.arguments import COMMANDS, parser
 from llm_gateway.errors import LLMGatewayError
 from llm_gateway.settings import Settings
 
@@ -163,9 +166,23 @@ def value_tables() -> str:
     return "\n\n".join(parts)
 
 
+def command_help() -> str:
+    """Show the help of each command."""
+    parts = [f"## {name}\n\n```text\n{help_of(name)}\n```" for name in ("", *(one.name for one in COMMANDS))]
+    return "\n\n".join(parts).replace("## \n", "## llm-gateway\n")
+
+
+def help_of(name: str) -> str:
+    """Ask a command for its help."""
+    with redirect_stdout(StringIO()) as printed, suppress(SystemExit):
+        parser().parse_args([*name.split(), "--help"])
+    return printed.getvalue().strip()
+
+
 REGIONS: Final[Mapping[str, Callable[[], str]]] = {
     "admission-columns": admission_columns,
     "client-methods": client_methods,
+    "command-help": command_help,
     "admission-table": admission_table,
     "error-table": error_table,
     "error-tree": error_tree,

@@ -71,6 +71,24 @@ async def test_show_keeps_the_prompt(stage: Stage, desk: Stage) -> None:
     assert "payload" not in json.document
 
 
+async def test_show_with_payload(stage: Stage, desk: Stage) -> None:
+    """What a ticket asks is shown to whoever wants it, until it ends and the payload is dropped."""
+    (ticket,) = await stage.submitted(1)
+    assert PROMPT in str((await desk.ran("queue", "show", ticket, "--payload", "--json")).document["payload"])
+    assert PROMPT in (await desk.ran("queue", "show", ticket, "--payload")).out
+    await desk.ran("queue", "cancel", ticket)
+    assert (await desk.ran("queue", "show", ticket, "--payload", "--json")).document["payload"] is None
+
+
+async def test_list_is_bounded(stage: Stage, desk: Stage) -> None:
+    """A filter looks at the newest 1000 tickets and says so, rather than scanning the queue."""
+    await stage.submitted(1, group="old")
+    await stage.submitted(1000)
+    done = await desk.ran("queue", "list", "--group", "old", "--json")
+    assert ([], 1000) == (done.rows("tickets"), done.document["looked_at"])
+    assert "newest 1000 tickets only" in (await desk.ran("queue", "list", "--group", "old")).err
+
+
 async def test_unknown_ticket(stage: Stage, desk: Stage) -> None:
     """A ticket that is not there, or another tenant's, is one line and exit code 1."""
     (ticket,) = await stage.submitted(1)

@@ -45,7 +45,7 @@ def run_doctor(options: Namespace) -> int:
 
 
 async def examine() -> list[Finding]:
-    """Look at environment, settings and queue. Asks no provider and changes nothing."""
+    """Look at environment, settings and queue. No provider is asked; a queue file that is not there yet is made."""
     try:
         settings = settings_of_process()
     except LLMGatewayError as error:
