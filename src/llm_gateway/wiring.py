@@ -72,7 +72,15 @@ def wire(settings: Settings) -> Wired:
 
 
 def wire_queue(settings: Settings) -> WiredQueue:
-    """Build only the queue and the codec that *settings* ask for, whatever else is missing."""
+    """Build only the queue and the codec that *settings* ask for, whatever else is missing.
+
+    Raises:
+        ConfigurationError: the queue's place is not given.
+    """
+    problems = _without_place(settings)
+    if problems:
+        message = f"The queue cannot be used: {'; '.join(problems)}."
+        raise ConfigurationError(message, next_step="Set the variable that is named, as the service does.")
     return WiredQueue(_queue(settings), PlainCodec())
 
 
@@ -84,12 +92,15 @@ def publish_to(handler: Callable[[TicketEvent], Awaitable[None] | None]) -> Even
 
 
 def _problems(settings: Settings) -> list[str]:
-    problems: list[str] = []
+    return _without_place(settings) + (_broken_promises(settings) if settings.environment.strict else [])
+
+
+def _without_place(settings: Settings) -> list[str]:
     if settings.queue == "redis" and settings.redis_url is None:
-        problems.append("the Redis queue has no server (LLM_GATEWAY_REDIS_URL)")
+        return ["the Redis queue has no server (LLM_GATEWAY_REDIS_URL)"]
     if settings.queue == "sqlite" and settings.queue_path is None:
-        problems.append("the SQLite queue has no file (LLM_GATEWAY_QUEUE_PATH)")
-    return problems + (_broken_promises(settings) if settings.environment.strict else [])
+        return ["the SQLite queue has no file (LLM_GATEWAY_QUEUE_PATH)"]
+    return []
 
 
 def _broken_promises(settings: Settings) -> list[str]:

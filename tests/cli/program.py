@@ -1,10 +1,8 @@
-"""The command, on a queue file that is put in by hand: ``python program.py ARGUMENTS`` with QUEUE_FILE set."""
+"""The command, on a queue file that gives its payloads out: ``python program.py ARGUMENTS``."""
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 
 from llm_gateway import wiring
 from llm_gateway.cli.main import main
@@ -32,7 +30,7 @@ class GivingQueue(SqliteQueue):
 
 def by_hand(settings: Settings) -> SqliteQueue:
     """Make the queue of the file."""
-    return GivingQueue(Path(os.environ["QUEUE_FILE"]), settings.queue_options)
+    return GivingQueue(settings.queue_path or "", settings.queue_options)
 
 
 if __name__ == "__main__":

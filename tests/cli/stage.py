@@ -19,13 +19,10 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from pydantic import SecretStr
 
 from llm_gateway import Environment, LLMClient, LLMRequest, Pending, Settings
-from llm_gateway.queues.sqlite import SqliteQueue
 from llm_gateway.testing import SimulatedProvider
-from llm_gateway.wiring import wire
 
 __all__ = ["KEY", "LANE", "PATIENCE", "Done", "Running", "Stage"]
 
-PROGRAM: Final = Path(__file__).with_name("program.py")
 KEY: Final = "sk-test-key"
 LANE: Final = "openai/gpt-4o"
 PATIENCE: Final = 20.0
@@ -85,7 +82,7 @@ class Stage:
 
     sim: SimulatedProvider
     file: Path
-    program: tuple[str, ...] = (str(PROGRAM),)
+    program: tuple[str, ...] = ("-m", "llm_gateway")
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def having(self, **settings: str) -> Stage:
@@ -99,7 +96,7 @@ class Stage:
             "PATH": os.environ["PATH"],
             "PYTHONWARNINGS": "error",
             "ENVIRONMENT": "testing",
-            "QUEUE_FILE": str(self.file),
+            "LLM_GATEWAY_QUEUE_PATH": str(self.file),
             "LLM_GATEWAY_OPENAI_API_KEY": KEY,
             "LLM_GATEWAY_OPENAI_BASE_URL": self.sim.openai_url,
             "LLM_GATEWAY_WORKER__SWEEP_SECONDS": "0.1",
@@ -109,11 +106,15 @@ class Stage:
     @asynccontextmanager
     async def client(self) -> AsyncGenerator[LLMClient]:
         """Open a client on the same queue and provider, in this process."""
+        redis = self.settings.get("LLM_GATEWAY_REDIS_URL")
         settings = Settings(
-            environment=Environment.TESTING, openai_api_key=SecretStr(KEY), openai_base_url=self.sim.openai_url
+            environment=Environment.TESTING,
+            openai_api_key=SecretStr(KEY),
+            openai_base_url=self.sim.openai_url,
+            queue_path=self.file,
+            redis_url=None if redis is None else SecretStr(redis),
         )
-        wired = wire(settings)
-        async with LLMClient(wired.providers, SqliteQueue(self.file), wired.parts) as opened:
+        async with LLMClient.from_settings(settings) as opened:
             yield opened
 
     async def submitted(self, count: int, *, model: str = "gpt-4o", group: str | None = None) -> list[str]:

@@ -10,7 +10,6 @@ from llm_gateway.testing import Faults
 
 PRODUCTION = {
     "ENVIRONMENT": "production",
-    "LLM_GATEWAY_QUEUE": "none",
     "LLM_GATEWAY_ALLOW_PLAINTEXT_QUEUE": "true",
 }
 
@@ -57,7 +56,9 @@ async def test_damaged_file(stage: Stage) -> None:
 
 async def test_no_folder(stage: Stage) -> None:
     """A folder that is not there is a failure."""
-    done = await stage.having(QUEUE_FILE=str(stage.file.parent / "missing" / "queue.db")).ran("doctor", "--json")
+    done = await stage.having(LLM_GATEWAY_QUEUE_PATH=str(stage.file.parent / "missing" / "queue.db")).ran(
+        "doctor", "--json"
+    )
     assert (1, "failure") == (done.code, levels(done)["sqlite.disk"])
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from tests.cli.stage import Stage
 
@@ -10,6 +13,7 @@ from llm_gateway.queues.sqlite import SqliteQueue
 from llm_gateway.testing import Faults
 
 PROMPT = "Which is better"
+PROGRAM = Path(__file__).with_name("program.py")
 
 
 @pytest.fixture
@@ -73,7 +77,7 @@ async def test_show_keeps_the_prompt(stage: Stage, desk: Stage) -> None:
 
 async def test_show_with_payload(stage: Stage, desk: Stage) -> None:
     """What a ticket asks is shown to whoever wants it, until it ends and the payload is dropped."""
-    (ticket,) = await stage.submitted(1)
+    (ticket,), desk = await stage.submitted(1), replace(desk, program=(str(PROGRAM),))
     assert PROMPT in str((await desk.ran("queue", "show", ticket, "--payload", "--json")).document["payload"])
     assert PROMPT in (await desk.ran("queue", "show", ticket, "--payload")).out
     await desk.ran("queue", "cancel", ticket)

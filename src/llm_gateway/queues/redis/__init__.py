@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 from llm_gateway._core.environments import EVERYWHERE, Environment
+from llm_gateway._core.findings import Finding
 from llm_gateway._io.redis import Ask, Greet, RedisLink, Refused
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.options import QueueOptions, RedisOptions
@@ -20,7 +21,7 @@ from llm_gateway.queues.redis.greeting import examine, report, teach
 from llm_gateway.queues.redis.keys import Shards
 from llm_gateway.queues.redis.rows import items, text
 from llm_gateway.queues.redis.scripts import Script
-from llm_gateway.queues.redis.server import Finding, judge
+from llm_gateway.queues.redis.server import judge
 from llm_gateway.queues.redis.wakes import BLOCK_SECONDS, Wakes
 
 __all__ = ["RedisQueue"]

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
+from llm_gateway._core.findings import Finding
 from llm_gateway._io.redis import Ask, Refused
 from llm_gateway.errors import ConfigurationError, QueueUnavailable
 from llm_gateway.queues.redis.rows import items, raw, text
 from llm_gateway.queues.redis.scripts import Script, source_of
-from llm_gateway.queues.redis.server import CONFIGURED, Finding, Server
+from llm_gateway.queues.redis.server import CONFIGURED, Server
 
 __all__ = ["examine", "report", "teach"]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
+from llm_gateway._core.findings import Finding, Level
 from llm_gateway._io.redis import Command
 from llm_gateway.options import QueueOptions, RedisOptions
 
-__all__ = ["Finding", "Server", "judge"]
+__all__ = ["Server", "judge"]
 
-Level = Literal["ok", "warning", "failure", "unknown"]
 WITH_FLAGS: Final = (7, 0)
 WITH_WAITAOF: Final = (7, 2)
 OLDEST: Final = (6, 2)
@@ -22,23 +22,6 @@ CONFIGURED: Final = (
     "min-replicas-to-write",
     "stop-writes-on-bgsave-error",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was checked.
-
-    Attributes:
-        name: What was looked at.
-        level: How it stands; ``unknown`` when the server does not tell.
-        detail: What was found.
-        next_step: What to change; empty when nothing.
-    """
-
-    name: str
-    level: Level
-    detail: str
-    next_step: str = ""
 
 
 @dataclass(frozen=True, slots=True)
