@@ -143,7 +143,9 @@ class Stage:
     async def running(self, *arguments: str) -> AsyncGenerator[Running]:
         """Run the command while the block runs; what is left of it is stopped then."""
         command = [sys.executable, *self.program, *arguments]
-        process = await anyio.open_process(command, env=self.environment, stdin=PIPE, stdout=None, stderr=PIPE)
+        process = await anyio.open_process(
+            command, env=self.environment, stdin=PIPE, stdout=None, stderr=PIPE, start_new_session=True
+        )
         async with process:
             assert process.stderr is not None
             try:

@@ -81,6 +81,21 @@ async def test_second_signal_is_passed_on(stage: Stage) -> None:
     assert ["queued", "queued"] == await stage.states(tickets)
 
 
+async def test_interrupt_of_the_terminal_is_one_signal(stage: Stage) -> None:
+    """A Ctrl-C, which goes to the whole group of processes, is one signal to each worker and not two."""
+    tickets = await stage.submitted(2)
+    stage.sim.outage(Faults.HANG)
+    async with stage.running("worker", "--processes", "2", "--concurrency", "1") as worker:
+        await stage.sim.wait_for_calls(2)
+        os.killpg(worker.process.pid, signal.SIGINT)
+        for _ in range(2):
+            await worker.line("claims nothing more")
+        stage.sim.release()
+        code, _ = await worker.ended()
+    assert 0 == code
+    assert ["completed", "completed"] == await stage.states(tickets)
+
+
 async def test_orphans_stop(stage: Stage) -> None:
     """When the supervisor itself is killed its processes drain and end: nobody works unsupervised."""
     async with stage.running("worker", "--processes", "2") as worker:
