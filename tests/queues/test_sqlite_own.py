@@ -381,3 +381,17 @@ async def test_fork_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             with pytest.raises(QueueError, match="fork"):
                 await b.queue.stats()
         assert (await b.queue.stats()).depth == 0
+
+
+async def test_outbox_is_written_by_all_who_share_the_file(path: Path) -> None:
+    """A process that publishes nothing writes the outbox of one that does, whichever opened the file first."""
+    async with bench(path, outbox=False) as worker:
+        before = await worker.take()
+        async with bench(path, clock=worker.clock) as service:
+            await worker.complete(before)
+            (event,) = await service.told(before.job.ticket_id)
+            assert event.state is TicketState.COMPLETED
+    async with bench(path, outbox=False) as later:
+        assert (await later.queue.stats()).outbox == 1
+        after = await later.put(later.job("another"))
+        assert len(await later.told(after.ticket_id)) == 1

@@ -76,7 +76,8 @@ class SqliteQueue(FileStore, FileWork, FileOutbox, FileWatch, FileAdmin, FileKey
     async def start(self, *, outbox: bool) -> None:
         """Open the file and take work; write the outbox if asked to.
 
-        A second start may add the outbox but does not take it away.
+        Once any process has asked for the outbox, all that share the file write it: a worker that publishes nothing
+        must not keep the ends of tickets from a service that does.
 
         Raises:
             ConfigurationError: the place cannot hold a queue, or the file is something else.
@@ -93,7 +94,7 @@ class SqliteQueue(FileStore, FileWork, FileOutbox, FileWatch, FileAdmin, FileKey
                     raise
                 self._writer = writer
             else:
-                await self._write(lambda ledger: begin(ledger, outbox=outbox or ledger.relaying))
+                await self._write(lambda ledger: begin(ledger, outbox=outbox))
 
     async def aclose(self) -> None:
         """Take no more work, finish what was handed over and close the file. Stored jobs stay.
@@ -111,7 +112,8 @@ class SqliteQueue(FileStore, FileWork, FileOutbox, FileWatch, FileAdmin, FileKey
 
 def begin(ledger: Ledger, *, outbox: bool) -> None:
     """Take note of the outbox, and void what was leased before the machine last started: its workers are gone."""
-    ledger.relaying = outbox
+    if outbox:
+        ledger.db.execute("UPDATE totals SET relaying = 1")
     now = ledger.clock.monotonic()
     ledger.db.execute("UPDATE jobs SET sort = 0 WHERE place = 'held' AND renewed > ?", (now,))
     ledger.db.execute("DELETE FROM leads WHERE renewed > ?", (now,))

@@ -30,8 +30,8 @@ STATEMENTS: Final = 256
 TABLES: Final = """
 CREATE TABLE totals (
     one INTEGER PRIMARY KEY CHECK (one = 1), depth INTEGER NOT NULL, bytes INTEGER NOT NULL,
-    outbox INTEGER NOT NULL, nudge INTEGER NOT NULL);
-INSERT INTO totals VALUES (1, 0, 0, 0, 0);
+    outbox INTEGER NOT NULL, nudge INTEGER NOT NULL, relaying INTEGER NOT NULL DEFAULT 0);
+INSERT INTO totals (one, depth, bytes, outbox, nudge) VALUES (1, 0, 0, 0, 0);
 CREATE TABLE lanes (
     id INTEGER PRIMARY KEY, provider TEXT NOT NULL, model TEXT NOT NULL,
     ready INTEGER NOT NULL DEFAULT 0, delayed INTEGER NOT NULL DEFAULT 0, held INTEGER NOT NULL DEFAULT 0,
