@@ -81,7 +81,8 @@ def wire_queue(settings: Settings) -> WiredQueue:
     if problems:
         message = f"The queue cannot be used: {'; '.join(problems)}."
         raise ConfigurationError(message, next_step="Set the variable that is named, as the service does.")
-    return WiredQueue(_queue(settings), PlainCodec())
+    queue = _queue(settings)
+    return WiredQueue(queue, _codec(settings, queue))
 
 
 def publish_to(handler: Callable[[TicketEvent], Awaitable[None] | None]) -> EventPublisher:

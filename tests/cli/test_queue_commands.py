@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
+from typing import cast
 
 import pytest
 from tests.cli.stage import Stage
@@ -13,7 +12,6 @@ from llm_gateway.queues.sqlite import SqliteQueue
 from llm_gateway.testing import Faults
 
 PROMPT = "Which is better"
-PROGRAM = Path(__file__).with_name("program.py")
 
 
 @pytest.fixture
@@ -77,7 +75,7 @@ async def test_show_keeps_the_prompt(stage: Stage, desk: Stage) -> None:
 
 async def test_show_with_payload(stage: Stage, desk: Stage) -> None:
     """What a ticket asks is shown to whoever wants it, until it ends and the payload is dropped."""
-    (ticket,), desk = await stage.submitted(1), replace(desk, program=(str(PROGRAM),))
+    (ticket,) = await stage.submitted(1)
     assert PROMPT in str((await desk.ran("queue", "show", ticket, "--payload", "--json")).document["payload"])
     assert PROMPT in (await desk.ran("queue", "show", ticket, "--payload")).out
     await desk.ran("queue", "cancel", ticket)
@@ -154,13 +152,25 @@ async def test_erase(stage: Stage, desk: Stage) -> None:
     assert PROMPT.encode() not in stage.file.read_bytes()
 
 
-async def test_outbox_is_written(stage: Stage, desk: Stage) -> None:
-    """With --outbox the event of a change waits for the service that publishes; without it none does."""
+async def test_change_is_told_to_the_service_that_publishes(stage: Stage, desk: Stage) -> None:
+    """Where a service follows events, an operator's change waits for it; where none does, none piles up."""
     first, second = await stage.submitted(2)
     await desk.ran("queue", "cancel", first)
     assert 0 == (await desk.ran("queue", "stats", "--json")).document["outbox"]
-    await desk.ran("queue", "cancel", second, "--outbox")
+    queue = SqliteQueue(stage.file)
+    await queue.start(outbox=True)
+    await queue.aclose()
+    await desk.ran("queue", "cancel", second)
     assert 1 == (await desk.ran("queue", "stats", "--json")).document["outbox"]
+
+
+async def test_erase_everything(stage: Stage, desk: Stage) -> None:
+    """Everything of a tenant goes at once, once that is confirmed."""
+    await stage.submitted(2)
+    assert 2 == (await desk.ran("queue", "erase", "--everything")).code
+    report = (await desk.ran("queue", "erase", "--everything", "--yes", "--json")).document
+    assert (2, 2) == (len(cast("list[str]", report["tickets"])), report["cancelled"])
+    assert [] == (await desk.ran("queue", "list", "--json")).rows("tickets")
 
 
 async def test_lanes(stage: Stage, desk: Stage) -> None:

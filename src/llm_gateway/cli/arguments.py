@@ -141,7 +141,6 @@ def _worker(one: ArgumentParser) -> None:
         "--drain-timeout", type=_seconds, metavar="S", help="seconds that running requests get when it is stopped"
     )
     one.add_argument("--supervised", action="store_true", help="stop when standard input ends, as --processes does it")
-    _outbox(one)
 
 
 def _stats(one: ArgumentParser) -> None:
@@ -186,12 +185,12 @@ def _requeue(one: ArgumentParser) -> None:
 def _erase(one: ArgumentParser) -> None:
     _tickets(one)
     one.add_argument("--subject", help="everything that names this subject instead")
+    one.add_argument("--everything", action="store_true", help="everything of the tenant instead, and its key")
     _change(one)
 
 
 def _lane(one: ArgumentParser) -> None:
     one.add_argument("lane", metavar="LANE", help="a provider and a model, such as openai/gpt-4o")
-    _outbox(one)
     _common(one)
 
 
@@ -206,13 +205,8 @@ def _filters(one: ArgumentParser) -> None:
 
 def _change(one: ArgumentParser) -> None:
     one.add_argument("--yes", action="store_true", help="do not ask before acting on more than one ticket")
-    _outbox(one)
     _tenant(one)
     _common(one)
-
-
-def _outbox(one: ArgumentParser) -> None:
-    one.add_argument("--outbox", action="store_true", help="write events for a service that publishes them")
 
 
 def _tenant(one: ArgumentParser) -> None:
@@ -223,6 +217,7 @@ def _common(one: ArgumentParser) -> None:
     one.add_argument("--json", action="store_true", help="print one JSON document")
 
 
+ERASE: Final = " TICKET... | --subject SUBJECT | --everything"
 COMMANDS: Final = (
     Command("worker", "", "drain the queue until it is stopped", _worker),
     Command("doctor", "", "check environment, settings and queue", _common),
@@ -231,7 +226,7 @@ COMMANDS: Final = (
     Command("queue show", " TICKET", "show one ticket", _show),
     Command("queue cancel", " TICKET... | --group GROUP", "cancel tickets that have not ended", _cancel),
     Command("queue requeue", " TICKET... | --failed", "make new tickets of failed ones", _requeue),
-    Command("queue erase", " TICKET... | --subject SUBJECT", "cancel tickets and remove what they hold", _erase),
+    Command("queue erase", ERASE, "cancel tickets and remove what they hold", _erase),
     Command("lane list", "", "list the lanes and what each waits for", _common),
     Command("lane pause", " LANE", "stop handing out the requests of a lane", _lane),
     Command("lane resume", " LANE", "let a paused or parked lane go on", _lane),

@@ -44,25 +44,31 @@ async def requeue(desk: OperatorDesk, options: Namespace) -> int:
         tickets = [job.ticket_id for job in jobs]
 
     async def one(ticket_id: str) -> Document:
-        job = await desk.requeue(options.tenant, ticket_id)
-        return {"ticket_id": ticket_id, "state": job.state, "requeued_as": job.ticket_id}
+        ticket = (await desk.of(options.tenant).requeue(ticket_id)).ticket
+        return {"ticket_id": ticket_id, "state": TicketState.QUEUED, "requeued_as": ticket.id}
 
     return await _each(options, tickets, "Requeue", one)
 
 
 async def erase(desk: OperatorDesk, options: Namespace) -> int:
     """Cancel tickets and remove what they hold."""
-    require_one_way(options, "--subject", chosen=options.subject is not None)
+    require_one_way(options, "--subject or --everything", chosen=options.subject is not None or options.everything)
+    client = desk.of(options.tenant)
 
     async def one(ticket_id: str) -> Document:
-        report = await desk.erase(options.tenant, ticket_id=ticket_id)
+        report = await client.erase(ticket=ticket_id)
         return {"ticket_id": ticket_id, "state": "erased", "removed": report.removed}
 
-    if options.subject is None:
+    if options.tickets:
         return await _each(options, options.tickets, "Erase", one)
-    if not agreed(options, "Erase everything that names this subject?"):
-        return DECLINED
-    report = await desk.erase(options.tenant, subject=options.subject)
+    if options.everything:
+        if not agreed(options, "Erase everything of this tenant, and its key?"):
+            return DECLINED
+        report = await client.erase(everything=True)
+    else:
+        if not agreed(options, "Erase everything that names this subject?"):
+            return DECLINED
+        report = await client.erase(subject=options.subject)
     document = {"tickets": report.tickets, "cancelled": report.cancelled, "removed": report.removed}
     return _told(options, document, f"Erased {len(report.tickets)} tickets, {report.cancelled} of them not ended.")
 

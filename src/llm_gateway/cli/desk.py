@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
-from llm_gateway._core.jobs import ErasureReport, JobView, Lane, LaneStats
+from llm_gateway._core.jobs import JobView, Lane, LaneStats
+from llm_gateway.client import LLMClient
 from llm_gateway.errors import ConfigurationError, QueueError
+from llm_gateway.parts import Parts
 from llm_gateway.protocols import PayloadCodec, QueueBackend
 from llm_gateway.settings import Settings
 from llm_gateway.wiring import wire_queue
@@ -20,44 +22,29 @@ PAYLOAD: Final = "payload"
 WINDOW: Final = 1000
 
 
-@runtime_checkable
-class KeepsPayloads(Protocol):
-    """A queue that gives a stored payload out."""
-
-    async def payload(self, tenant: str, ticket_id: str) -> bytes | None:
-        """Return the sealed payload, ``None`` when it has been dropped."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class OperatorDesk:
-    """What an operator can do. The one place of these commands that calls the queue."""
+    """What an operator can do: with the queue itself, and as the client of a tenant that can ask no provider."""
 
     queue: QueueBackend
     codec: PayloadCodec
+    client: LLMClient
+
+    def of(self, tenant: str) -> LLMClient:
+        """Return the client of a tenant; ``""`` is the only one."""
+        return self.client.for_tenant(tenant) if tenant else self.client
 
     async def payload(self, job: JobView) -> str | None:
         """Return what was asked, as JSON; ``None`` when it is not kept any more.
 
         Raises:
-            QueueError: this queue gives no payload out, or the payload cannot be opened.
+            QueueError: the payload cannot be opened.
         """
-        if not isinstance(self.queue, KeepsPayloads):
-            message = f"{type(self.queue).__name__} gives no payload out."
-            raise QueueError(message, next_step="Show the ticket without --payload.")
         sealed = await self.queue.payload(job.tenant, job.ticket_id)
         if sealed is None:
             return None
         data = await self.codec.open(sealed, tenant=job.tenant, ticket_id=job.ticket_id, kind=PAYLOAD)
         return data.decode(errors="replace")
-
-    async def requeue(self, tenant: str, ticket_id: str) -> JobView:
-        """Make a new ticket of a failed one."""
-        return await self.queue.requeue(tenant, ticket_id)
-
-    async def erase(self, tenant: str, *, ticket_id: str | None = None, subject: str | None = None) -> ErasureReport:
-        """Cancel, then remove what is held."""
-        return await self.queue.erase(tenant, ticket_id=ticket_id, subject=subject)
 
     async def lane(self, text: str) -> LaneStats:
         """Return a lane that the queue knows.
@@ -107,7 +94,7 @@ def require_shared(queue: QueueBackend | None) -> QueueBackend:
 
 
 @asynccontextmanager
-async def open_desk(settings: Settings, *, outbox: bool) -> AsyncGenerator[OperatorDesk]:
+async def open_desk(settings: Settings) -> AsyncGenerator[OperatorDesk]:
     """Open the queue that *settings* name, and close it afterwards.
 
     Raises:
@@ -116,8 +103,9 @@ async def open_desk(settings: Settings, *, outbox: bool) -> AsyncGenerator[Opera
     """
     wired = wire_queue(settings)
     queue = require_shared(wired.queue)
-    await queue.start(outbox=outbox)
-    try:
-        yield OperatorDesk(queue, wired.codec)
-    finally:
-        await queue.aclose()
+    # An operator reads and moves what is there; whether new requests may be stored unsealed is the service's affair.
+    parts = Parts(
+        environment=settings.environment, codec=wired.codec, queue=settings.queue_options, allow_plaintext_queue=True
+    )
+    async with LLMClient((), queue, parts) as client:
+        yield OperatorDesk(queue, wired.codec, client)

@@ -40,5 +40,5 @@ def run_operation(options: Namespace) -> int:
 
 async def _operate(options: Namespace) -> int:
     operation = OPERATIONS[options.command, options.operation]
-    async with open_desk(settings_of_process(), outbox=getattr(options, "outbox", False)) as desk:
+    async with open_desk(settings_of_process()) as desk:
         return await operation(desk, options)

@@ -103,7 +103,7 @@ def command_of_children(options: Namespace) -> Sequence[str]:
         "--concurrency": options.concurrency,
         "--drain-timeout": options.drain_timeout,
     }
-    flags = [name for name, wanted in (("--until-empty", options.until_empty), ("--outbox", options.outbox)) if wanted]
+    flags = ["--until-empty"] if options.until_empty else []
     valued = [word for name, value in given.items() if value is not None for word in (name, str(value))]
     program = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv[1:])]
     return (sys.executable, *program, "worker", "--supervised", *flags, *valued)

@@ -7,15 +7,13 @@ import logging
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from typing import Final
 
 from llm_gateway._core.jobs import LaneStats
 from llm_gateway.cli.desk import require_shared
 from llm_gateway.cli.stopping import Stopping
 from llm_gateway.client import LLMClient
-from llm_gateway.protocols import QueueBackend
 from llm_gateway.settings import settings_of_process
 from llm_gateway.wiring import wire
 from llm_gateway.worker import Worker
@@ -58,7 +56,7 @@ async def _drain(options: Namespace, stopping: Stopping) -> None:
     wired = wire(settings_of_process())
     queue = require_shared(wired.queue)
     client = LLMClient(wired.providers, queue, wired.parts)
-    async with _open(client, queue, outbox=options.outbox):
+    async with client:
         serving = client.worker(concurrency=options.concurrency, drain_timeout=options.drain_timeout)
         async with serving as worker:
             logger.info("%s drains %s", worker.name, type(queue).__name__)
@@ -66,15 +64,6 @@ async def _drain(options: Namespace, stopping: Stopping) -> None:
             logger.info("%s claims nothing more; %d requests are running", worker.name, worker.running)
         if options.until_empty and not stopping.asked.is_set():
             logger.info("Nothing is left to do. %s", left_over(await queue.lanes(), {p.name for p in wired.providers}))
-
-
-@asynccontextmanager
-async def _open(client: LLMClient, queue: QueueBackend, *, outbox: bool) -> AsyncGenerator[None]:
-    if outbox:
-        # Before the client does it: a second start adds no outbox and takes none away.
-        await queue.start(outbox=True)
-    async with client:
-        yield
 
 
 async def _until_told(worker: Worker, stopping: Stopping, *, ends: bool) -> None:
