@@ -70,16 +70,19 @@ class Settlement:
             await asyncio.wait({work, heartbeat, watch}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             lost = (heartbeat.done() or watch.done()) and not work.done()
-            await stop(heartbeat, watch, work)
-            if lost:
-                self._observe_fenced(lease.job)
-            else:
-                # Shielded: whatever cancels this task, the lease must not be left to lapse.
-                name = f"settlement of {lease.job.ticket_id}"
-                await asyncio.shield(self._engine.settlements.start(self.settle(lease, work, call), name))
+            try:
+                await stop(heartbeat, watch, work)
+            finally:
+                # Also when this is cancelled once more while the others end: the lease must not be left to lapse.
+                if lost:
+                    self._observe_fenced(lease.job)
+                else:
+                    name = f"settlement of {lease.job.ticket_id}"
+                    await asyncio.shield(self._engine.settlements.start(self.settle(lease, work, call), name))
 
     async def settle(self, lease: Lease, work: asyncio.Task[StoredResult], call: Call) -> None:
         """End *lease* as *work* ended."""
+        await asyncio.wait({work})
         try:
             disposition = await self._disposition(lease.job, work, call)
             reply = await self._finished(lease, disposition)

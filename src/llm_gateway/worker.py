@@ -99,9 +99,10 @@ class Worker:
             await self._claim_until_stopped()
             await self._running.settled(self._options.drain_timeout)
         finally:
-            await self._running.aclose()
-            for duty in duties:
-                await stop(duty)
+            try:
+                await self._running.aclose()
+            finally:
+                await stop(*duties)
 
     def stop(self) -> None:
         """Claim nothing more and let `run` drain."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from llm_gateway import Completed, FinishReason, LLMClient, LLMRequest
 from llm_gateway._core.schema import TEXT
 from llm_gateway._facts import Fault
 from llm_gateway.errors import TicketFailed
+from llm_gateway.testing.clock import settle
 
 
 async def test_truncated_answer_completes(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
@@ -73,3 +75,21 @@ async def test_kept_receipt_has_every_attempt(desk: Desk, client: LLMClient, que
         await desk.clock.run_for(5.0)
     (receipt,) = desk.sink.receipts
     assert [attempt.fault for attempt in receipt.attempts] == [Fault.OVERLOADED, None]
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_cancelled_again_while_it_ends(desk: Desk, client: LLMClient, question: LLMRequest, turns: int) -> None:
+    """A job whose task is cancelled once more while its call ends goes back all the same, without a crash."""
+    desk.provider.hold()
+    ticket = (await client.submit(question)).ticket.id
+    async with client.worker(drain_timeout=0):
+        await desk.provider.wait_for_calls(1)
+        (job,) = [task for task in asyncio.all_tasks() if ticket in task.get_name()]
+        job.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        job.cancel()
+        await asyncio.wait({job})
+    await settle()
+    view = await desk.queue.get("", ticket)
+    assert ("queued", "shutdown", 0) == (view.state, view.reason, view.crashes)
