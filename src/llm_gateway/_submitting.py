@@ -129,9 +129,16 @@ class Submitting:
         check_erasure(ticket, subject, everything=everything)
         named = None if ticket is None else require_ticket_id(ticket)
         whose = None if subject is None else require_name(subject, "subject")
-        report = await self._required().queue.erase(tenant, ticket_id=named, subject=whose, everything=everything)
-        if everything:
-            await self._engine.parts.codec.shred(tenant)
+        queue = self._required().queue
+        try:
+            report = await queue.erase(tenant, ticket_id=named, subject=whose, everything=everything)
+            if everything:
+                await self._engine.parts.codec.shred(tenant)
+                # A codec without keys of its own knows nothing of the one that other processes keep here.
+                await queue.drop_tenant_key(tenant)
+        except DurabilityUnknown as error:
+            error.next_step = "Erase again once the queue is whole; what is gone by then stays gone."
+            raise
         return report
 
     def events(self, tenant: str, *, group: str | None, after: str | None) -> AsyncIterator[TicketEvent]:

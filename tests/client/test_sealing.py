@@ -16,6 +16,7 @@ from llm_gateway._core.intake import successor
 from llm_gateway.codecs.aesgcm import AesGcmCodec
 from llm_gateway.codecs.plain import PlainCodec
 from llm_gateway.errors import (
+    DurabilityUnknown,
     IdempotencyConflict,
     InvalidRequest,
     LLMGatewayError,
@@ -196,6 +197,45 @@ async def test_erase_everything(desk: Desk, queue: ShakyQueue, question: LLMRequ
     codec = AesGcmCodec([NEW], queue)
     with pytest.raises(QueueError):
         await codec.open(copies[0] or b"", tenant="school-1", ticket_id=tickets[0], kind="result")
+
+
+async def test_request_after_an_erasure(desk: Desk, queue: ShakyQueue, question: LLMRequest) -> None:
+    """A worker that still knows the dropped key answers what the tenant submits right after the erasure."""
+    async with process(desk, queue, NEW) as client, process(desk, queue, NEW) as working, working.worker():
+        await answered(client, (await client.submit(question)).ticket.id)
+        await client.erase(everything=True)
+        await answered(client, (await client.submit(question)).ticket.id)
+
+
+async def test_erasing_without_keys(desk: Desk, queue: ShakyQueue, question: LLMRequest) -> None:
+    """Erasing everything drops a tenant's key also when the process that erases has no keys itself."""
+    async with process(desk, queue, NEW) as client:
+        await client.submit(question)
+        async with LLMClient([desk.provider], queue, desk.parts) as keyless:
+            await keyless.erase(everything=True)
+        assert None is await queue.tenant_key("")
+
+
+async def test_erasure_that_is_not_certain(desk: Desk, queue: ShakyQueue, question: LLMRequest) -> None:
+    """Who cannot be told whether the key is gone is told to erase again, which then does it."""
+    queue.failures["drop_tenant_key"] = [DurabilityUnknown("The reply was lost.")]
+    async with process(desk, queue, NEW) as client:
+        await client.submit(question)
+        with pytest.raises(DurabilityUnknown, match="Erase again"):
+            await client.erase(everything=True)
+        await client.erase(everything=True)
+    assert None is await queue.tenant_key("")
+
+
+async def test_smaller_erasures_keep_the_key(desk: Desk, queue: ShakyQueue, question: LLMRequest) -> None:
+    """Erasing a ticket or a subject leaves the key, which the other tickets need."""
+    async with process(desk, queue, NEW) as client:
+        ticket = (await client.submit(question)).ticket.id
+        kept = await queue.tenant_key("")
+        await client.erase(ticket=ticket)
+        await client.erase(subject="anna")
+        assert kept is not None
+        assert kept == await queue.tenant_key("")
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,11 @@ class ShakyQueue(MemoryQueue):
         self._fail("keep_tenant_key")
         return await super().keep_tenant_key(tenant, wrapped, replacing=replacing)
 
+    async def drop_tenant_key(self, tenant: str) -> bool:
+        """Fail or drop."""
+        self._fail("drop_tenant_key")
+        return await super().drop_tenant_key(tenant)
+
     def _fail(self, name: str) -> None:
         self.asked[name] += 1
         if self.failures.get(name):

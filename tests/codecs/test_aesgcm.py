@@ -135,6 +135,32 @@ async def test_shredding() -> None:
     assert b"another's" == await opened(here, other, "b")
 
 
+async def test_successor_of_a_shredded_key() -> None:
+    """What is sealed under a tenant's next key opens at once in a process that still knows the one before it."""
+    queue, clock = ShakyQueue(), FakeClock()
+    here, elsewhere = codec(queue, clock=clock), codec(queue, clock=clock)
+    before = await sealed(elsewhere, b"an essay")
+    await here.shred("a")
+    blob = await sealed(here, b"new")
+    assert b"new" == await opened(elsewhere, blob)
+    with pytest.raises(QueueError, match="since dropped"):
+        await opened(elsewhere, before)
+    assert b"again" == await opened(here, await sealed(elsewhere, b"again"))
+
+
+async def test_refused_under_a_known_key_while_the_store_is_away() -> None:
+    """Bytes that the key in memory does not open are not given up while the store cannot say whether it still holds."""
+    queue, clock = ShakyQueue(), FakeClock()
+    here, elsewhere = codec(queue, clock=clock), codec(queue, clock=clock)
+    await sealed(elsewhere, b"an essay")
+    await here.shred("a")
+    blob = await sealed(here, b"new")
+    queue.failures["tenant_key"] = [QueueUnavailable("It is away.")]
+    with pytest.raises(QueueUnavailable):
+        await opened(elsewhere, blob)
+    assert b"new" == await opened(elsewhere, blob)
+
+
 async def test_shredding_while_the_key_is_read() -> None:
     """A key that is dropped while it is being read is used for what asked, and not remembered."""
     queue = ShakyQueue()

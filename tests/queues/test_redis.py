@@ -10,6 +10,7 @@ from llm_gateway.options import QueueOptions
 from llm_gateway.queues.redis import RedisQueue
 from llm_gateway.testing.clock import FakeClock
 from llm_gateway.testing.conformance._relaying import RelaySuite
+from llm_gateway.testing.conformance._sealing import DeadLetterSuite, ErasureSuite, KeyStoreSuite
 from llm_gateway.testing.conformance._submitting import KeysSuite, RemovalSuite
 from llm_gateway.testing.conformance._watching import WatchSuite
 from llm_gateway.testing.conformance._working import ClaimSuite, FinishSuite, RecoverySuite
@@ -17,7 +18,18 @@ from llm_gateway.testing.conformance.queue import QueueConformance
 
 
 @pytest.mark.anyio
-class TestShards(KeysSuite, RemovalSuite, ClaimSuite, FinishSuite, RecoverySuite, WatchSuite, RelaySuite):
+class TestShards(
+    KeysSuite,
+    RemovalSuite,
+    ClaimSuite,
+    FinishSuite,
+    RecoverySuite,
+    WatchSuite,
+    RelaySuite,
+    DeadLetterSuite,
+    ErasureSuite,
+    KeyStoreSuite,
+):
     """What holds of four shards together. Bounds, positions and fairness are each shard's own."""
 
     @pytest.fixture(autouse=True)

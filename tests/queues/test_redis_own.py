@@ -15,7 +15,7 @@ from tests.queues.redis_server import BINARIES, RedisServer
 from llm_gateway._core.jobs import Complete, Enqueued
 from llm_gateway._core.lifecycle import TicketState
 from llm_gateway._io.redis import Command
-from llm_gateway.errors import ConfigurationError, QueueFull, QueueUnavailable
+from llm_gateway.errors import ConfigurationError, DurabilityUnknown, QueueFull, QueueUnavailable
 from llm_gateway.options import QueueOptions, RedisOptions
 from llm_gateway.queues.redis import RedisQueue
 from llm_gateway.queues.redis.rows import items, text
@@ -262,3 +262,15 @@ async def test_no_key_is_left_behind(redis: RedisServer) -> None:
     keys = {text(key).partition("}:")[2] for key in items(found)}
     kept = {key.partition(":")[0] for key in keys if not key.startswith("clm")}
     assert {"cnt", "ev", "lane", "lanes", "meta", "nudge", "tenants"} == kept
+
+
+async def test_dropped_key_is_as_durable_as_a_request(redis: RedisServer) -> None:
+    """A tenant's key that may come back with a failover is not said to be gone, however often it is asked for."""
+    sure = QUICK.model_copy(update={"durability": "replicated", "wait_timeout": 0.1})
+    name = namespace()
+    async with redis_bench(redis.url, name=name) as b:
+        await b.queue.keep_tenant_key(TENANT, b"wrapped")
+    async with redis_bench(redis.url, redis=sure, name=name) as b:
+        for _ in range(2):
+            with pytest.raises(DurabilityUnknown):
+                await b.queue.drop_tenant_key(TENANT)

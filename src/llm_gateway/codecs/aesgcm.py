@@ -101,10 +101,15 @@ class AesGcmCodec(PayloadCodec):
             QueueUnavailable: the store of keys cannot be reached.
         """
         place, key = Place(tenant, ticket_id, kind), await self._key(tenant)
-        if key is None:
-            message = "The key of this tenant was dropped: what it sealed cannot be read any more."
-            raise place.refuse(message, "Submit the request again if it is still wanted.")
-        return await computed(lambda: unseal(data, key.secret, place), len(data))
+        try:
+            return await unsealed(data, key, place)
+        except QueueError:
+            # The key that is known here may have been dropped, and another one made since: a sound request must not
+            # be given up for that.
+            latest = await self._key(tenant, anew=True)
+            if latest == key:
+                raise
+        return await unsealed(data, latest, place)
 
     async def digest(self, data: bytes, *, tenant: str) -> str:
         """Return the HMAC-SHA-256 of *data* under the tenant's key, which rotating the configured keys leaves alone.
@@ -146,9 +151,9 @@ class AesGcmCodec(PayloadCodec):
             raise QueueUnavailable(message, next_step="Ask again; the request was not stored.")
         return self._remembered(tenant, self._keyring.unwrap(kept, tenant), asked, shredded)
 
-    async def _key(self, tenant: str) -> TenantKey | None:
+    async def _key(self, tenant: str, *, anew: bool = False) -> TenantKey | None:
         known, asked, shredded = self._known.get(tenant), self._clock.monotonic(), self._shredded
-        if known is not None and asked < known.until:
+        if known is not None and asked < known.until and not anew:
             return known.key
         wrapped = await self._store.tenant_key(tenant)
         if wrapped is None:
@@ -180,6 +185,18 @@ class AesGcmCodec(PayloadCodec):
             while len(self._known) > KNOWN_KEYS:
                 self._known.popitem(last=False)
         return key
+
+
+async def unsealed(data: bytes, key: TenantKey | None, place: Place) -> bytes:
+    """Open *data* with the key of its tenant.
+
+    Raises:
+        QueueError: there is no key, or it does not open them.
+    """
+    if key is None:
+        message = "The key of this tenant was dropped: what it sealed cannot be read any more."
+        raise place.refuse(message, "Submit the request again if it is still wanted.")
+    return await computed(lambda: unseal(data, key.secret, place), len(data))
 
 
 async def computed(work: Callable[[], bytes], size: int) -> bytes:

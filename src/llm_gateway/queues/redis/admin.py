@@ -90,8 +90,14 @@ class RedisKeys(RedisStore, KeyStore):
         return raw(reply)
 
     async def drop_tenant_key(self, tenant: str) -> bool:
-        """Forget the key of a tenant; True when there was one."""
-        return integer(await self._plain("DEL", self._key_of(tenant))) > 0
+        """Forget the key of a tenant, as durably as requests are stored; True when there was one.
+
+        Raises:
+            QueueUnavailable: the server cannot be reached or does not take it; the key is still there.
+            DurabilityUnknown: it may be there still, or come back with a failover.
+        """
+        shard = self._shards.of(tenant, "")
+        return integer(await self._run(Script.DROP, shard, f"k:{tenant}", durable=True)) > 0
 
     def _key_of(self, tenant: str) -> str:
         return f"{self._shards.prefix(self._shards.of(tenant, ''))}k:{tenant}"

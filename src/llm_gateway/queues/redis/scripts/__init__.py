@@ -30,6 +30,7 @@ class Script(StrEnum):
     RESUME = "resume"
     GATE = "gate"
     KEEP = "keep"
+    DROP = "drop"
     LOOK = "look"
     SHOW = "show"
     TELL = "tell"
