@@ -12,8 +12,9 @@ import pytest
 ROOT: Final = Path(__file__).parents[2]
 TREES: Final = ("src", "tests", "examples", "bench", "docs", ".ci")
 SUFFIXES: Final = {"", ".cfg", ".json", ".md", ".py", ".pyi", ".toml", ".txt", ".yaml", ".yml"}
-# What tools leave in the checkout of a developer, and this file, which names what it forbids.
-LEFT_OUT: Final = {".coverage", ".pdm-python", Path(__file__).name}
+# What tools leave in the checkout of a developer (.git is a file in a linked one), and this file, which names what it
+# forbids.
+LEFT_OUT: Final = {".coverage", ".git", ".pdm-python", Path(__file__).name}
 PLACES: Final = (ROOT.glob("*"), *((ROOT / tree).rglob("*") for tree in TREES))
 TEXTS: Final = sorted(
     path

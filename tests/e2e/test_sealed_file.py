@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -14,14 +13,9 @@ from tests.codecs.stores import NEW, OLD
 from tests.faults.stage import KEY, MODELS
 from tests.queues.files import content
 
-from llm_gateway import Completed, LLMClient, LLMRequest, Settings, TicketEvent
-from llm_gateway.codecs.aesgcm import AesGcmCodec
-from llm_gateway.codecs.plain import PlainCodec
+from llm_gateway import Completed, ConfigurationError, LLMClient, LLMRequest, Settings, TicketEvent
 from llm_gateway.errors import TicketFailed
-from llm_gateway.protocols import PayloadCodec
-from llm_gateway.queues.sqlite import SqliteQueue
 from llm_gateway.testing import Faults, SimulatedProvider
-from llm_gateway.wiring import wire
 
 QUESTION: Final = "the quiet heron folded seven umbrellas"
 ANSWER: Final = "nine violet kettles hummed at noon"
@@ -59,11 +53,16 @@ def found(path: Path, log: Log) -> list[str]:
     return [canary for canary in CANARIES if canary.encode() in stored or canary in told]
 
 
-def production(sim: SimulatedProvider, queue: SqliteQueue, codec: PayloadCodec) -> LLMClient:
-    """Build a client as production does, on a file."""
-    wired = wire(Settings(openai_api_key=SecretStr(KEY), openai_base_url=sim.openai_url, queue="none"))
-    parts = replace(wired.parts, codec=codec, allow_plaintext_queue=not codec.sealed)
-    return LLMClient(wired.providers, queue, parts, on_event=ignore)
+def production(sim: SimulatedProvider, path: Path, *keys: str) -> LLMClient:
+    """Build a client as production does, from settings, on a file; without keys it says aloud that it does not seal."""
+    settings = Settings(
+        openai_api_key=SecretStr(KEY),
+        openai_base_url=sim.openai_url,
+        queue_path=path,
+        queue_keys=tuple(map(SecretStr, keys)),
+        allow_plaintext_queue=not keys,
+    )
+    return LLMClient.from_settings(settings, on_event=ignore)
 
 
 def ignore(event: TicketEvent) -> None:
@@ -96,32 +95,33 @@ async def test_sealed(tmp_path: Path, log: Log) -> None:
     """Neither request nor answer nor key can be found in file, write-ahead log or log lines, whatever becomes of it."""
     path = tmp_path / "tickets.db"
     async with SimulatedProvider(answer=lambda _: ANSWER) as sim:
-        queue = SqliteQueue(path)
-        client = production(sim, queue, AesGcmCodec([NEW, OLD], queue))
-        assert [] == await work(sim, client, path, log)
+        assert [] == await work(sim, production(sim, path, NEW, OLD), path, log)
 
 
 async def test_the_search_would_find_it(tmp_path: Path, log: Log) -> None:
     """Without sealing, the same search finds request and answer in the file."""
     path = tmp_path / "tickets.db"
     async with SimulatedProvider(answer=lambda _: ANSWER) as sim:
-        leaks = await work(sim, production(sim, SqliteQueue(path), PlainCodec()), path, log)
+        leaks = await work(sim, production(sim, path), path, log)
     assert {QUESTION, ANSWER} <= set(leaks)
 
 
 async def test_two_processes_share_keys(tmp_path: Path, sim: SimulatedProvider) -> None:
-    """What one process of a host sealed, another one opens: the keys lie in the file with the tickets."""
+    """What one process of a host sealed another one opens, also while the keys are rotated step by step."""
     path = tmp_path / "tickets.db"
-    one, other = SqliteQueue(path), SqliteQueue(path)
     asked = LLMRequest(provider="openai", model=MODELS["openai"], prompt=QUESTION)
-    async with (
-        production(sim, one, AesGcmCodec([NEW], one)) as client,
-        production(sim, other, AesGcmCodec([NEW], other)) as worker,
-    ):
-        tickets = [(await client.for_tenant(name).submit(asked)).ticket.id for name in ("a", "b")]
-        async with worker.worker():
-            outcomes = [
-                await client.for_tenant(name).result(ticket, timeout=20)
-                for name, ticket in zip(("a", "b"), tickets, strict=True)
-            ]
-    assert [Completed, Completed] == [type(outcome) for outcome in outcomes]
+    steps = [([OLD], [OLD]), ([OLD], [OLD, NEW]), ([OLD, NEW], [NEW, OLD]), ([NEW, OLD], [NEW]), ([NEW], [NEW])]
+    for submits, works in steps:
+        async with production(sim, path, *submits) as client, production(sim, path, *works) as worker:
+            tickets = [(await client.for_tenant(name).submit(asked)).ticket.id for name in ("a", "b")]
+            async with worker.worker():
+                for name, ticket in zip(("a", "b"), tickets, strict=True):
+                    outcome = await client.for_tenant(name).result(ticket, timeout=20)
+                    assert isinstance(outcome, Completed)
+
+
+async def test_production_refuses_plain_text(tmp_path: Path, sim: SimulatedProvider) -> None:
+    """A file without keys is refused in production, and the refusal names the setting that seals."""
+    settings = Settings(openai_api_key=SecretStr(KEY), openai_base_url=sim.openai_url, queue_path=tmp_path / "q.db")
+    with pytest.raises(ConfigurationError, match="LLM_GATEWAY_QUEUE_KEYS"):
+        LLMClient.from_settings(settings)
