@@ -33,7 +33,6 @@ from llm_gateway._submitting import Submitting
 from llm_gateway.errors import ConfigurationError, LLMGatewayError
 from llm_gateway.parts import Parts
 from llm_gateway.protocols import Provider, QueueBackend
-from llm_gateway.relay import Relay
 from llm_gateway.settings import Settings, settings_of_process
 from llm_gateway.worker import Worker
 
@@ -95,10 +94,7 @@ class LLMClient:
         return cls(wired.providers, wired.queue, wired.parts, on_event=on_event)
 
     def for_tenant(self, tenant: str) -> Self:
-        """Return a view of this client that sees and makes only *tenant*'s tickets; it lives as long as this one.
-
-        A name that is no text of 1 to 255 characters is an `InvalidRequest`.
-        """
+        """Return a view that sees and makes only *tenant*'s tickets: 1 to 255 characters, else `InvalidRequest`."""
         scoped = copy.copy(self)
         vars(scoped)["_tenant"] = require_name(tenant, "tenant")
         return scoped
@@ -107,8 +103,10 @@ class LLMClient:
         opened = await self._engine.start()
         publisher = self._engine.parts.publisher
         if opened and self._desk is not None and publisher is not None:
-            relay = Relay(self._engine, self._desk.queue, self._desk.tickets, publisher)
-            self._engine.keep_running(relay.run(), "relay", farewell=relay.farewell)
+            # Loaded only where it is used: a first answer need not wait for it.
+            from llm_gateway.relay import Relay
+
+            Relay(self._engine, self._desk.queue, self._desk.tickets, publisher).start()
         return self
 
     async def __aexit__(
@@ -306,10 +304,7 @@ class LLMClient:
         return await self._submitting.erase(self._tenant, ticket=ticket, subject=subject, everything=everything)
 
     def events(self, *, group: str | None = None, after: str | None = None) -> AsyncIterator[TicketEvent]:
-        """Follow status changes, of one group or all, from now on or after an event's cursor.
-
-        What is no name of a group or no cursor is an `InvalidRequest`.
-        """
+        """Follow status changes, of one group or all, from now on or after an event's cursor; else `InvalidRequest`."""
         self._engine.require_open()
         return self._submitting.events(self._tenant, group=group, after=after)
 

@@ -35,9 +35,14 @@ class Relay:
     """Runs until cancelled, and serves every shard of the queue."""
 
     def __init__(self, engine: Engine, queue: QueueBackend, tickets: Tickets, publisher: EventPublisher) -> None:
+        self._engine = engine
         self._shards = [
             ShardRelay(engine, queue, tickets, publisher, shard=shard) for shard in range(queue.outbox_shards)
         ]
+
+    def start(self) -> None:
+        """Move events until the client closes, and then deliver what waits."""
+        self._engine.keep_running(self.run(), "relay", farewell=self.farewell)
 
     async def run(self) -> None:
         """Move events until cancelled."""
