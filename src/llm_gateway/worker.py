@@ -151,7 +151,7 @@ class Worker:
             look_again = min(look_again, found.look_again)
         # A round without a free place passes no turn on: two rounds a job would give every turn to the same lane.
         self._turn += int(started > 0)
-        if started == 0 and not any(map(self._is_busy, lanes)):
+        if started == 0 and look_again > 0.0 and not any(map(self._is_busy, lanes)):
             self._drained.set()
         else:
             self._drained.clear()
@@ -170,8 +170,8 @@ class Worker:
         if key is None or free <= 0 or stats.gate.paused:
             return Round(0, math.inf)
         if stats.gate.parked is not None:
-            await self._try_canary(key)
-            return Round(0, math.inf)
+            # Its first job is claimed by the next look, which therefore comes at once.
+            return Round(0, 0.0 if await self._try_canary(key) else math.inf)
         # Jobs of a claim whose reply was lost count as taken: they come to light only by asking again.
         ready = max(stats.ready, int(stats.lane in self._unanswered))
         if ready == 0:
@@ -192,14 +192,16 @@ class Worker:
             return self._options.concurrency
         return int(latches.due(account, self._clock.monotonic()))
 
-    async def _try_canary(self, key: CircuitKey) -> None:
-        """Un-park a lane now and then: its first job shows whether the cause has been mended."""
+    async def _try_canary(self, key: CircuitKey) -> bool:
+        """Un-park a lane now and then: its first job shows whether the cause has been mended. Tell whether it was."""
         now = self._clock.monotonic()
         account = self._engine.account_of(key.lane)
         # A lane this worker never claimed from was parked by a process that is gone, perhaps with its cause.
         if now >= self._canaries.get(key.lane, -math.inf) and self._engine.latches.due(account, now):
             self._canaries[key.lane] = now + CANARY
             await self._queue.resume(key.lane)
+            return True
+        return False
 
     async def _claim(self, key: CircuitKey, count: int) -> Round:
         breaker = self._engine.parts.breaker
