@@ -24,7 +24,7 @@ from llm_gateway._process import environment_of_process
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.options import BreakerOptions, HttpOptions, QueueOptions, RedisOptions, RetryOptions, WorkerOptions
 
-__all__ = ["Settings", "settings_of_process"]
+__all__ = ["Settings", "settings_of_process", "unknown_variables"]
 
 logger: Final = logging.getLogger("llm_gateway")
 PREFIX: Final = "LLM_GATEWAY_"
@@ -134,8 +134,13 @@ class Settings(BaseSettings):
 
 def settings_of_process() -> Settings:
     """Read the settings from the environment, and warn of variables with our prefix that are none."""
-    names = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
-    for variable in sorted(os.environ):
-        if variable.upper().startswith(PREFIX) and variable.upper().partition("__")[0] not in names:
-            logger.warning("%s is no setting of llm_gateway", variable)
+    for variable in unknown_variables():
+        logger.warning("%s is no setting of llm_gateway", variable)
     return Settings()
+
+
+def unknown_variables() -> list[str]:
+    """Return the variables of the process that have our prefix and are no setting: slips, mostly."""
+    names = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    ours = (variable for variable in sorted(os.environ) if variable.upper().startswith(PREFIX))
+    return [variable for variable in ours if variable.upper().partition("__")[0] not in names]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from llm_gateway._core.outcomes import TicketEvent
@@ -36,10 +37,12 @@ class WiredQueue(NamedTuple):
     Attributes:
         queue: The queue, or ``None``.
         codec: What opens the payloads in it.
+        file: The file it lies in, if it lies in one.
     """
 
     queue: QueueBackend | None
     codec: PayloadCodec
+    file: Path | None
 
 
 def wire(settings: Settings) -> Wired:
@@ -82,7 +85,8 @@ def wire_queue(settings: Settings) -> WiredQueue:
         message = f"The queue cannot be used: {'; '.join(problems)}."
         raise ConfigurationError(message, next_step="Set the variable that is named, as the service does.")
     queue = _queue(settings)
-    return WiredQueue(queue, _codec(settings, queue))
+    file = settings.queue_path if settings.queue_kind == "sqlite" else None
+    return WiredQueue(queue, _codec(settings, queue), file)
 
 
 def publish_to(handler: Callable[[TicketEvent], Awaitable[None] | None]) -> EventPublisher:

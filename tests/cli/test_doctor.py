@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 from tests.cli.stage import KEY, Done, Stage
 
 from llm_gateway import Lane
@@ -80,3 +83,27 @@ async def test_what_waits_for_an_operator(stage: Stage) -> None:
     await queue.aclose()
     found = levels(await stage.ran("doctor", "--json"))
     assert ("warning", "warning", "ok") == (found["lanes"], found["dead letters"], found["workers"])
+
+
+async def test_no_file_is_made(stage: Stage) -> None:
+    """A queue file that is not there yet is not made by looking, and nothing has failed."""
+    done = await stage.ran("doctor", "--json")
+    assert (0, False, "ok") == (done.code, stage.file.exists(), levels(done)["sqlite.path"])
+
+
+async def test_which_settings_are_set(stage: Stage) -> None:
+    """The settings are told by name, and a variable that is none is a warning; no value is shown."""
+    done = await stage.having(LLM_GATEWAY_OPENAI_KEY="sk-in-the-wrong-place").ran("doctor", "--json")
+    told = {check["name"]: check["detail"] for check in done.rows("checks")}
+    assert ("no setting: LLM_GATEWAY_OPENAI_KEY", "warning") == (told["variables"], levels(done)["variables"])
+    assert "openai_api_key, openai_base_url, queue_path" in str(told["settings"])
+    assert "sk-in-the-wrong-place" not in done.out + done.err
+
+
+async def test_worker_that_has_gone(stage: Stage) -> None:
+    """A lane whose worker was seen long ago waits for one, as one does that never had any."""
+    await stage.submitted(1)
+    with closing(sqlite3.connect(stage.file)) as db, db:
+        db.execute("UPDATE lanes SET heartbeat = 0")
+    done = await stage.ran("doctor", "--json")
+    assert "warning" == levels(done)["workers"]

@@ -8,6 +8,7 @@ import pytest
 from tests.cli.stage import Stage
 
 from llm_gateway import Lane
+from llm_gateway.cli.looking import drained
 from llm_gateway.queues.sqlite import SqliteQueue
 from llm_gateway.testing import Faults
 
@@ -125,6 +126,7 @@ async def test_asks_before_many(stage: Stage, desk: Stage) -> None:
 @pytest.mark.parametrize("arguments", [["cancel"], ["cancel", "x", "--group", "g"], ["erase"], ["requeue"]])
 async def test_names_tickets_in_one_way(desk: Stage, arguments: list[str]) -> None:
     """A command that names no tickets, or names them twice, is refused."""
+    await desk.submitted(0)
     done = await desk.ran("queue", *arguments)
     assert (2, True) == (done.code, "Name either tickets or" in done.err)
 
@@ -193,3 +195,20 @@ async def test_lanes(stage: Stage, desk: Stage) -> None:
     assert (1, True) == (wrong.code, "openai/gpt-4o" in wrong.err)
     assert 2 == (await desk.ran("lane", "pause", "gpt-4o")).code
     assert ["openai/gpt-4o"] == [lane["lane"] for lane in (await desk.ran("lane", "list", "--json")).rows("lanes")]
+
+
+async def test_no_file_is_made(stage: Stage) -> None:
+    """Looking at a queue file that is not there makes none, and names the path that was meant."""
+    done = await stage.ran("queue", "stats")
+    assert (2, "", False) == (done.code, done.out, stage.file.exists())
+    assert f"There is no queue at {stage.file}." in done.err
+
+
+async def test_when_it_will_be_done(stage: Stage) -> None:
+    """Looking twice tells the pace and when the queue will be empty, which at a standstill is never."""
+    await stage.submitted(2)
+    done = await stage.ran("queue", "stats", "--over", "0.1", "--json")
+    assert (0.0, None) == (done.document["drained_per_minute"], done.document["empty_in_seconds"])
+    assert "not at this pace" in (await stage.ran("queue", "stats", "--over", "0")).out
+    assert {"drained_per_minute": 60.0, "empty_in_seconds": 30} == drained(90, 30, 60.0)
+    assert {"drained_per_minute": 30.0, "empty_in_seconds": 0} == drained(30, 0, 60.0)

@@ -144,6 +144,9 @@ def _worker(one: ArgumentParser) -> None:
 
 
 def _stats(one: ArgumentParser) -> None:
+    one.add_argument(
+        "--over", type=_seconds, metavar="S", help="look twice, S seconds apart, and tell when it will be empty"
+    )
     _common(one)
 
 

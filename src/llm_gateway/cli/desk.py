@@ -13,7 +13,7 @@ from llm_gateway.errors import ConfigurationError, QueueError
 from llm_gateway.parts import Parts
 from llm_gateway.protocols import PayloadCodec, QueueBackend
 from llm_gateway.settings import Settings
-from llm_gateway.wiring import wire_queue
+from llm_gateway.wiring import WiredQueue, wire_queue
 
 __all__ = ["WINDOW", "OperatorDesk", "lane_of", "open_desk", "require_shared"]
 
@@ -93,6 +93,19 @@ def require_shared(queue: QueueBackend | None) -> QueueBackend:
     raise ConfigurationError(message, next_step=step)
 
 
+def require_existing(wired: WiredQueue) -> None:
+    """Refuse a queue file that is not there: opening would make one, whoever runs this, and show it as empty.
+
+    Raises:
+        ConfigurationError: it is not there.
+    """
+    if wired.file is None or wired.file.exists():
+        return
+    message = f"There is no queue at {wired.file}."
+    step = "Correct LLM_GATEWAY_QUEUE_PATH; the service or a worker makes the file when it starts."
+    raise ConfigurationError(message, next_step=step)
+
+
 @asynccontextmanager
 async def open_desk(settings: Settings) -> AsyncGenerator[OperatorDesk]:
     """Open the queue that *settings* name, and close it afterwards.
@@ -103,6 +116,7 @@ async def open_desk(settings: Settings) -> AsyncGenerator[OperatorDesk]:
     """
     wired = wire_queue(settings)
     queue = require_shared(wired.queue)
+    require_existing(wired)
     # An operator reads and moves what is there; whether new requests may be stored unsealed is the service's affair.
     parts = Parts(
         environment=settings.environment, codec=wired.codec, queue=settings.queue_options, allow_plaintext_queue=True

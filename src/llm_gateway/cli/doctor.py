@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
 
 from llm_gateway._core.findings import Finding, Level
-from llm_gateway._core.jobs import QueueStats
+from llm_gateway._core.jobs import LaneStats, QueueStats
+from llm_gateway._engine import HEARTBEAT_FRESH
 from llm_gateway.cli.documents import finding_document
-from llm_gateway.cli.showing import Table, show, show_json
+from llm_gateway.cli.showing import Table, age, show, show_json
 from llm_gateway.client import LLMClient
 from llm_gateway.errors import LLMGatewayError
 from llm_gateway.protocols import QueueBackend
-from llm_gateway.settings import Settings, settings_of_process
-from llm_gateway.wiring import wire_queue
+from llm_gateway.settings import Settings, settings_of_process, unknown_variables
+from llm_gateway.wiring import WiredQueue, wire_queue
 
 __all__ = ["run_doctor"]
 
@@ -45,7 +47,7 @@ def run_doctor(options: Namespace) -> int:
 
 
 async def examine() -> list[Finding]:
-    """Look at environment, settings and queue. No provider is asked; a queue file that is not there yet is made."""
+    """Look at environment, settings and queue. No provider is asked and no file is made."""
     try:
         settings = settings_of_process()
     except LLMGatewayError as error:
@@ -57,9 +59,17 @@ def _of_settings(settings: Settings) -> Iterable[Finding]:
     environment = settings.environment
     rules = "every promise is enforced" if environment.strict else "mock, replays and a memory queue are allowed"
     yield Finding("environment", "ok", f"{environment.value}: {rules}")
+    yield Finding("settings", "ok", f"set: {', '.join(sorted(settings.model_fields_set)) or 'none'}")
+    yield _variables(unknown_variables())
     yield _guarantees(settings)
     yield _providers(settings)
     yield _cache(settings)
+
+
+def _variables(unknown: Sequence[str]) -> Finding:
+    if not unknown:
+        return Finding("variables", "ok", "none is misspelt")
+    return Finding("variables", "warning", f"no setting: {', '.join(unknown)}", "Correct the name, or unset it.")
 
 
 def _guarantees(settings: Settings) -> Finding:
@@ -100,8 +110,13 @@ async def _of_queue(settings: Settings) -> list[Finding]:
     return [
         _codec(settings, sealed=wired.codec.sealed, name=type(wired.codec).__name__),
         _durability(settings, queue),
-        *await _opened(queue),
+        *(_findings(queue) if _is_missing(wired) else await _opened(queue)),
     ]
+
+
+def _is_missing(wired: WiredQueue) -> bool:
+    # Opening would make the file, for whoever runs this. Where its folder is missing too, opening tells what is wrong.
+    return wired.file is not None and wired.file.parent.is_dir() and not wired.file.exists()
 
 
 def _codec(settings: Settings, *, sealed: bool, name: str) -> Finding:
@@ -146,11 +161,17 @@ def _of_stats(stats: QueueStats) -> Iterable[Finding]:
     yield _expect_none("lanes", shut, "wait for an operator", "Mend the cause, then: llm-gateway lane resume LANE.")
     dead = [f"{lane.lane} ({lane.dead})" for lane in stats.lanes if lane.dead]
     yield _expect_none("dead letters", dead, "failed", "Look: llm-gateway queue list --state failed.")
-    idle = [str(lane.lane) for lane in stats.lanes if lane.ready and lane.last_heartbeat_at is None]
-    yield _expect_none("workers", idle, "wait and no worker was ever seen", "Start one: llm-gateway worker.")
+    idle = [f"{lane.lane} (seen {age(lane.last_heartbeat_at)} ago)" for lane in stats.lanes if _is_alone(lane)]
+    yield _expect_none("workers", idle, "wait for one", "Start one: llm-gateway worker.")
     full = stats.outbox * 2 > stats.max_depth
     step = "See that the service that publishes events runs." if full else ""
     yield Finding("outbox", "warning" if full else "ok", f"{stats.outbox} events to publish", step)
+
+
+def _is_alone(lane: LaneStats) -> bool:
+    """Whether requests of a lane wait and no worker has shown up lately."""
+    seen = lane.last_heartbeat_at
+    return lane.ready + lane.delayed > 0 and (seen is None or seen < datetime.now(UTC) - HEARTBEAT_FRESH)
 
 
 def _expect_none(name: str, found: Sequence[str], what: str, next_step: str) -> Finding:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from argparse import Namespace
+from collections.abc import Mapping
 
 from llm_gateway._core.jobs import JobView, LaneStats
 from llm_gateway.cli.desk import WINDOW, OperatorDesk, lane_of
@@ -16,9 +18,13 @@ LANE_TITLES = ("lane", "ready", "delayed", "processing", "parked", "failed", "ol
 
 async def show_stats(desk: OperatorDesk, options: Namespace) -> int:
     """Tell how much waits, runs and has failed."""
-    stats = await desk.queue.stats()
+    before = stats = await desk.queue.stats()
+    if options.over is not None:
+        await asyncio.sleep(options.over)
+        stats = await desk.queue.stats()
+    pace: Mapping[str, float | None] = {} if options.over is None else drained(before.depth, stats.depth, options.over)
     if options.json:
-        show_json(stats_document(stats))
+        show_json({**stats_document(stats), **pace})
         return 0
     totals = (
         ("tickets", f"{stats.depth} of {stats.max_depth}"),
@@ -26,9 +32,17 @@ async def show_stats(desk: OperatorDesk, options: Namespace) -> int:
         ("events to publish", str(stats.outbox)),
         ("oldest of them", age(stats.outbox_oldest_at)),
         ("oldest ticket", age(stats.oldest_created_at)),
+        *((name.replace("_", " "), "not at this pace" if value is None else value) for name, value in pace.items()),
     )
     show(Table(("queue", ""), totals), lane_table(stats.lanes))
     return 0
+
+
+def drained(before: int, after: int, seconds: float) -> Mapping[str, float | None]:
+    """Tell how fast a queue shrank, and when it will be empty at that pace; ``None``: not at this pace."""
+    pace = (before - after) / seconds if seconds > 0.0 else 0.0
+    empty = 0.0 if after == 0 else after / pace if pace > 0.0 else None
+    return {"drained_per_minute": round(pace * 60.0, 1), "empty_in_seconds": None if empty is None else round(empty)}
 
 
 def lane_table(lanes: tuple[LaneStats, ...]) -> Table:

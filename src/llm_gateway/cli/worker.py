@@ -36,6 +36,8 @@ def run_worker(options: Namespace) -> int:
         return asyncio.run(_work(options))
     from llm_gateway.cli.supervisor import Supervisor, command_of_children
 
+    # What is set up wrongly is told here, once, and not by each process.
+    asyncio.run(_try_out())
     return asyncio.run(Supervisor(command_of_children(options), options.processes, ends=options.until_empty).run())
 
 
@@ -50,6 +52,13 @@ async def _work(options: Namespace) -> int:
     if not work.cancelled():
         work.result()
     return 0
+
+
+async def _try_out() -> None:
+    """Open what every process will open, and close it again."""
+    wired = wire(settings_of_process())
+    async with LLMClient(wired.providers, require_shared(wired.queue), wired.parts):
+        return
 
 
 async def _drain(options: Namespace, stopping: Stopping) -> None:
