@@ -184,6 +184,8 @@ async def test_lanes(stage: Stage, desk: Stage) -> None:
 
     opened = {"circuit": "closed", "not_before": None, "max_in_flight": None, "paused": False, "parked": None}
     assert {**opened, "paused": True} == await gate("pause", "openai/gpt-4o")
+    assert {**opened, "paused": True, "max_in_flight": 3} == await gate("limit", "openai/gpt-4o", "3")
+    assert {**opened, "paused": True} == await gate("limit", "openai/gpt-4o", "none")
     assert opened == await gate("resume", "openai/gpt-4o")
     queue = SqliteQueue(stage.file)
     await queue.start(outbox=False)

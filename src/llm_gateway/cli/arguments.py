@@ -121,6 +121,10 @@ def _at_least_one(text: str) -> int:
     return number
 
 
+def _at_least_one_or_none(text: str) -> int | None:
+    return None if text == "none" else _at_least_one(text)
+
+
 def _seconds(text: str) -> float:
     try:
         number = float(text)
@@ -197,6 +201,11 @@ def _lane(one: ArgumentParser) -> None:
     _common(one)
 
 
+def _lane_limit(one: ArgumentParser) -> None:
+    _lane(one)
+    one.add_argument("most", metavar="N|none", type=_at_least_one_or_none, help="how many; none: as many as there are")
+
+
 def _tickets(one: ArgumentParser) -> None:
     one.add_argument("tickets", metavar="TICKET", nargs="*", help="ids of tickets")
 
@@ -232,6 +241,7 @@ COMMANDS: Final = (
     Command("queue erase", ERASE, "cancel tickets and remove what they hold", _erase),
     Command("lane list", "", "list the lanes and what each waits for", _common),
     Command("lane pause", " LANE", "stop handing out the requests of a lane", _lane),
+    Command("lane limit", " LANE N|none", "let at most N requests of a lane run at once, in all workers", _lane_limit),
     Command("lane resume", " LANE", "let a paused or parked lane go on", _lane),
     Command("lane reset", " LANE", "close the mirrored circuit of a lane and let it go on", _lane),
 )

@@ -11,7 +11,7 @@ from llm_gateway.cli.documents import lane_document
 from llm_gateway.cli.looking import lane_table
 from llm_gateway.cli.showing import show, show_json
 
-__all__ = ["list_lanes", "pause", "reset", "resume"]
+__all__ = ["limit", "list_lanes", "pause", "reset", "resume"]
 
 
 async def list_lanes(desk: OperatorDesk, options: Namespace) -> int:
@@ -27,6 +27,11 @@ async def list_lanes(desk: OperatorDesk, options: Namespace) -> int:
 async def pause(desk: OperatorDesk, options: Namespace) -> int:
     """Stop claims of a lane."""
     return await _change(desk, options, desk.queue.pause)
+
+
+async def limit(desk: OperatorDesk, options: Namespace) -> int:
+    """Bound how many requests of a lane run at once."""
+    return await _change(desk, options, lambda lane: desk.queue.limit(lane, options.most))
 
 
 async def resume(desk: OperatorDesk, options: Namespace) -> int:

@@ -9,7 +9,7 @@ from typing import Final
 
 from llm_gateway.cli.changing import cancel, erase, requeue
 from llm_gateway.cli.desk import OperatorDesk, open_desk
-from llm_gateway.cli.lanes import list_lanes, pause, reset, resume
+from llm_gateway.cli.lanes import limit, list_lanes, pause, reset, resume
 from llm_gateway.cli.looking import list_tickets, show_stats, show_ticket
 from llm_gateway.settings import settings_of_process
 
@@ -24,6 +24,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Callable[[OperatorDesk, Namespace], A
     ("queue", "erase"): erase,
     ("lane", "list"): list_lanes,
     ("lane", "pause"): pause,
+    ("lane", "limit"): limit,
     ("lane", "resume"): resume,
     ("lane", "reset"): reset,
 }

@@ -202,6 +202,10 @@ class QueueAdmin(Protocol):
         """Undo `pause`, and un-park the lane and its jobs."""
         ...
 
+    async def limit(self, lane: Lane, max_in_flight: int | None) -> None:
+        """Let at most so many jobs of a lane run at once, in all processes together; ``None``: as many as there are."""
+        ...
+
     async def payload(self, tenant: str, ticket_id: str) -> bytes | None:
         """Return the stored request; ``None`` once it was dropped."""
         ...

@@ -42,6 +42,12 @@ class MemoryAdmin(OnLedger, QueueAdmin):
         book = self._ledger.book(lane)
         book.gate = replace(book.gate, paused=True)
 
+    async def limit(self, lane: Lane, max_in_flight: int | None) -> None:
+        """Let at most so many jobs of a lane run at once; ``None``: as many as there are."""
+        book = self._ledger.book(lane)
+        book.gate = replace(book.gate, max_in_flight=max_in_flight)
+        self._ledger.ready.fire()
+
     async def resume(self, lane: Lane) -> None:
         """Undo `pause`, and un-park the lane, its groups and its jobs."""
         ledger, book = self._ledger, self._ledger.book(lane)

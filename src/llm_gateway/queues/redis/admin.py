@@ -58,6 +58,13 @@ class RedisAdmin(RedisStore, RedisWork, QueueAdmin):
         """Stop claims of a lane."""
         await self._gates([lane], "pause", "", "")
 
+    async def limit(self, lane: Lane, max_in_flight: int | None) -> None:
+        """Let at most so many jobs of a lane run at once, in all processes together; ``None``: as many as there are.
+
+        Of several shards each has its part, rounded up.
+        """
+        await self._gates([lane], "limit", "" if max_in_flight is None else str(self._share(max_in_flight)), "")
+
     async def resume(self, lane: Lane) -> None:
         """Undo `pause`, and un-park the lane, its groups and its jobs."""
         for shard in self._all_shards:

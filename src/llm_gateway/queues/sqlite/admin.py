@@ -39,6 +39,16 @@ class FileAdmin(OnFile, QueueAdmin):
 
         await self._write(stop)
 
+    async def limit(self, lane: Lane, max_in_flight: int | None) -> None:
+        """Let at most so many jobs of a lane run at once, in all processes together; ``None``: as many as there are."""
+
+        def bound(ledger: Ledger) -> None:
+            row = (max_in_flight, ledger.lanes.id_of(lane))
+            ledger.db.execute("UPDATE lanes SET max_in_flight = ? WHERE id = ?", row)
+            ledger.nudge()
+
+        await self._write(bound)
+
     async def resume(self, lane: Lane) -> None:
         """Undo `pause`, and un-park the lane, its groups and its jobs."""
 

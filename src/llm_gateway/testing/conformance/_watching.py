@@ -250,6 +250,19 @@ class AdminSuite(QueueSuite):
             await b.queue.resume(LANE)
             same((len(await b.claim()), (await b.lane()).gate.paused), (1, False))
 
+    async def test_limited_lane_gives_as_many_as_may_run(self) -> None:
+        """Of a limited lane no more than so many run at once, whoever claims; without the limit all do."""
+        async with self.bench() as b:
+            for _ in range(5):
+                await b.put()
+            await b.queue.limit(LANE, 2)
+            (first, _), none = await b.claim(3), await b.claim(3)
+            same((none, (await b.lane()).gate.max_in_flight), ([], 2))
+            await b.complete(first)
+            same(len(await b.claim(3)), 1)
+            await b.queue.limit(LANE, None)
+            same((len(await b.claim(3)), (await b.lane()).gate.max_in_flight), (2, None))
+
     async def test_counts_follow_every_change(self) -> None:
         """Depth, bytes, outbox, lane counts and the oldest age are those of the jobs there are."""
         async with self.bench() as b:
