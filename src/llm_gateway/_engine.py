@@ -323,7 +323,7 @@ class Engine:
         """Let a lane go on that waits for its account; one that an operator paused stays so."""
         latched = self.latches.latched(self.account_of(stats.lane))
         if stats.gate.parked == WaitReason.NEEDS_OPERATOR and not stats.gate.paused and not latched:
-            await queue.resume(stats.lane)
+            await queue.unpark(stats.lane, WaitReason.NEEDS_OPERATOR)
 
     def account_of(self, lane: Lane) -> tuple[str, str]:
         """Whose key a lane's calls use here; empty when its provider is not configured here."""

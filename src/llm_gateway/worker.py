@@ -171,7 +171,7 @@ class Worker:
             return Round(0, math.inf)
         if stats.gate.parked is not None:
             # Its first job is claimed by the next look, which therefore comes at once.
-            return Round(0, 0.0 if await self._try_canary(key) else math.inf)
+            return Round(0, 0.0 if await self._try_canary(key, stats.gate.parked) else math.inf)
         # Jobs of a claim whose reply was lost count as taken: they come to light only by asking again.
         ready = max(stats.ready, int(stats.lane in self._unanswered))
         if ready == 0:
@@ -192,14 +192,14 @@ class Worker:
             return self._options.concurrency
         return int(latches.due(account, self._clock.monotonic()))
 
-    async def _try_canary(self, key: CircuitKey) -> bool:
+    async def _try_canary(self, key: CircuitKey, parked: str) -> bool:
         """Un-park a lane now and then: its first job shows whether the cause has been mended. Tell whether it was."""
         now = self._clock.monotonic()
         account = self._engine.account_of(key.lane)
         # A lane this worker never claimed from was parked by a process that is gone, perhaps with its cause.
         if now >= self._canaries.get(key.lane, -math.inf) and self._engine.latches.due(account, now):
             self._canaries[key.lane] = now + CANARY
-            await self._queue.resume(key.lane)
+            await self._queue.unpark(key.lane, parked)
             return True
         return False
 

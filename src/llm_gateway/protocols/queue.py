@@ -121,6 +121,10 @@ class WorkSource(Protocol):
         """Mirror the circuit of a lane."""
         ...
 
+    async def unpark(self, lane: Lane, reason: str) -> None:
+        """Let go what was parked for this reason: the lane, its groups, its jobs. A pause and other parks stay."""
+        ...
+
     async def pin(self, tenant: str, group: str, lane: Lane, served_model: str) -> str:
         """Pin a group's served model if it has none, and return the one it has, which never changes."""
         ...

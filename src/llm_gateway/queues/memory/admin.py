@@ -6,9 +6,9 @@ from dataclasses import replace
 from itertools import islice
 
 from llm_gateway._core.jobs import JobView, Lane, QueueStats
-from llm_gateway._core.lifecycle import Trigger
 from llm_gateway.protocols import QueueAdmin
 from llm_gateway.queues.memory.ledger import OnLedger
+from llm_gateway.queues.memory.work import let_go
 
 __all__ = ["MemoryAdmin"]
 
@@ -50,14 +50,9 @@ class MemoryAdmin(OnLedger, QueueAdmin):
 
     async def resume(self, lane: Lane) -> None:
         """Undo `pause`, and un-park the lane, its groups and its jobs."""
-        ledger, book = self._ledger, self._ledger.book(lane)
-        book.gate = replace(book.gate, paused=False, parked=None)
-        for key in [key for key in ledger.parked_groups if key[2] == lane]:
-            del ledger.parked_groups[key]
-        for ticket_id in list(book.parked):
-            record = ledger.records[ticket_id]
-            ledger.apply(record, Trigger.RESUMED, replace(record.view, reason=Trigger.RESUMED))
-        ledger.ready.fire()
+        book = self._ledger.book(lane)
+        book.gate = replace(book.gate, paused=False)
+        let_go(self._ledger, lane, None)
 
     async def payload(self, tenant: str, ticket_id: str) -> bytes | None:
         """Return the stored request; ``None`` once it was dropped.

@@ -14,7 +14,7 @@ from llm_gateway._core.settlement import allowance, group_parking, lapse, settle
 from llm_gateway._facts import Fault
 from llm_gateway.protocols import WorkSource
 from llm_gateway.queues.memory.lanes import Hold, Record
-from llm_gateway.queues.memory.ledger import OnLedger
+from llm_gateway.queues.memory.ledger import Ledger, OnLedger
 from llm_gateway.queues.memory.store import hold_of
 
 __all__ = ["MemoryWork"]
@@ -103,6 +103,10 @@ class MemoryWork(OnLedger, WorkSource):
         book.gate = replace(book.gate, circuit=circuit, not_before=not_before)
         self._ledger.ready.fire()
 
+    async def unpark(self, lane: Lane, reason: str) -> None:
+        """Let go what was parked for this reason: the lane, its groups, its jobs. A pause and other parks stay."""
+        let_go(self._ledger, lane, reason)
+
     async def pin(self, tenant: str, group: str, lane: Lane, served_model: str) -> str:
         """Pin a group's served model if it has none, and return the one it has. Pins live as long as the queue."""
         return self._ledger.pins.setdefault((tenant, group, lane), served_model)
@@ -178,3 +182,16 @@ def current_hold(record: Record | None, lease: Lease) -> Hold | None:
     if record is None or record.hold is None or record.hold.token != lease.token:
         return None
     return record.hold
+
+
+def let_go(ledger: Ledger, lane: Lane, reason: str | None) -> None:
+    """Un-park what was parked in a lane for a reason, or for any."""
+    book = ledger.book(lane)
+    if reason in {None, book.gate.parked}:
+        book.gate = replace(book.gate, parked=None)
+    for key in [key for key, why in ledger.parked_groups.items() if key[2] == lane and reason in {None, why}]:
+        del ledger.parked_groups[key]
+    for record in [ledger.records[ticket_id] for ticket_id in book.parked]:
+        if reason in {None, record.view.reason}:
+            ledger.apply(record, Trigger.RESUMED, replace(record.view, reason=Trigger.RESUMED))
+    ledger.ready.fire()

@@ -6,10 +6,9 @@ from llm_gateway._core.jobs import JobView, Lane, QueueStats
 from llm_gateway._core.lifecycle import TicketState
 from llm_gateway.errors import QueueError
 from llm_gateway.protocols import KeyStore, QueueAdmin
-from llm_gateway.queues.redis.keys import lane_name
 from llm_gateway.queues.redis.rows import integer, items, raw, text
 from llm_gateway.queues.redis.scripts import Script
-from llm_gateway.queues.redis.store import AT_ONCE, RedisStore
+from llm_gateway.queues.redis.store import RedisStore
 from llm_gateway.queues.redis.work import RedisWork
 
 __all__ = ["RedisAdmin", "RedisKeys"]
@@ -67,9 +66,7 @@ class RedisAdmin(RedisStore, RedisWork, QueueAdmin):
 
     async def resume(self, lane: Lane) -> None:
         """Undo `pause`, and un-park the lane, its groups and its jobs."""
-        for shard in self._all_shards:
-            while integer(await self._run(Script.RESUME, shard, lane_name(lane), AT_ONCE)) > 0:
-                continue
+        await self._unparked(lane, "")
 
     async def payload(self, tenant: str, ticket_id: str) -> bytes | None:
         """Return the stored request of a job; ``None`` once it was dropped.

@@ -45,6 +45,7 @@ from llm_gateway.queues.redis.rows import (
     write_error,
 )
 from llm_gateway.queues.redis.scripts import Script
+from llm_gateway.queues.redis.store import AT_ONCE
 
 __all__ = ["RedisWork"]
 
@@ -121,6 +122,16 @@ class RedisWork(OnRedis, WorkSource):
         """Mirror the circuit of a lane."""
         wait = "" if not_before is None else micros(not_before - self._clock.now())
         await self._gates([lane], "circuit", circuit, wait)
+
+    async def unpark(self, lane: Lane, reason: str) -> None:
+        """Let go what was parked for this reason: the lane, its groups, its jobs. A pause and other parks stay."""
+        await self._unparked(lane, reason)
+
+    async def _unparked(self, lane: Lane, reason: str) -> None:
+        for shard in self._all_shards:
+            page = "0"
+            while (page := text(await self._run(Script.RESUME, shard, lane_name(lane), reason, page, AT_ONCE))) != "0":
+                continue
 
     async def pin(self, tenant: str, group: str, lane: Lane, served_model: str) -> str:
         """Pin a group's served model if it has none, and return the one it has. A pin lives 90 days after its use."""

@@ -19,7 +19,6 @@ from llm_gateway.queues.sqlite.ledger import Ledger
 from llm_gateway.queues.sqlite.mounts import MOUNT_TABLE
 from llm_gateway.queues.sqlite.place import look_at_place
 from llm_gateway.queues.sqlite.store import FileStore
-from llm_gateway.queues.sqlite.work import FileWork
 from llm_gateway.queues.sqlite.writer import Writer
 
 __all__ = ["SqliteQueue"]
@@ -27,7 +26,7 @@ __all__ = ["SqliteQueue"]
 DEFAULT_OPTIONS = QueueOptions()
 
 
-class SqliteQueue(FileStore, FileWork, FileOutbox, FileWatch, FileAdmin, FileKeys, QueueBackend):
+class SqliteQueue(FileStore, FileAdmin, FileOutbox, FileWatch, FileKeys, QueueBackend):
     """A queue in a file of SQLite, which survives kill -9 and power loss.
 
     A commit is on the disk before its caller is answered. Callers that come at once share one. To be started and

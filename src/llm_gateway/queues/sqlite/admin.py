@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from llm_gateway._core.jobs import JobView, Lane, QueueStats
-from llm_gateway._core.lifecycle import Trigger
 from llm_gateway.protocols import QueueAdmin
-from llm_gateway.queues.sqlite.desk import OnFile
 from llm_gateway.queues.sqlite.ledger import Ledger
 from llm_gateway.queues.sqlite.rows import Record, blob, read_time
 from llm_gateway.queues.sqlite.schema import one
-from llm_gateway.queues.sqlite.store import AT_ONCE, totals
+from llm_gateway.queues.sqlite.store import totals
+from llm_gateway.queues.sqlite.work import FileWork
 
 __all__ = ["FileAdmin"]
 
 
-class FileAdmin(OnFile, QueueAdmin):
+class FileAdmin(FileWork, QueueAdmin):
     """Looking, pausing, resuming."""
 
     async def stats(self) -> QueueStats:
@@ -53,21 +50,10 @@ class FileAdmin(OnFile, QueueAdmin):
         """Undo `pause`, and un-park the lane, its groups and its jobs."""
 
         def let_go(ledger: Ledger) -> None:
-            lane_id = ledger.lanes.id_of(lane)
-            ledger.db.execute("UPDATE lanes SET paused = 0, parked_why = NULL WHERE id = ?", (lane_id,))
-            ledger.db.execute("DELETE FROM parked_groups WHERE lane = ?", (lane_id,))
-            ledger.nudge()
-
-        def unpark(ledger: Ledger) -> int:
-            parked = "WHERE j.place = 'parked' AND j.lane = ? ORDER BY j.id LIMIT ?"
-            records = ledger.mended(parked, ledger.lanes.id_of(lane), AT_ONCE)
-            for record in records:
-                ledger.apply(record, Trigger.RESUMED, replace(record.view, reason=Trigger.RESUMED))
-            return len(records)
+            ledger.db.execute("UPDATE lanes SET paused = 0 WHERE id = ?", (ledger.lanes.id_of(lane),))
 
         await self._write(let_go)
-        while await self._write(unpark):
-            continue
+        await self._unparked(lane, None)
 
     async def payload(self, tenant: str, ticket_id: str) -> bytes | None:
         """Return the stored request; ``None`` once it was dropped.

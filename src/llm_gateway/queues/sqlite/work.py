@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import anyio
 
@@ -30,7 +31,7 @@ from llm_gateway.queues.sqlite.desk import OnFile
 from llm_gateway.queues.sqlite.ledger import Ledger
 from llm_gateway.queues.sqlite.rows import Hold, Record, text, time_of
 from llm_gateway.queues.sqlite.schema import one
-from llm_gateway.queues.sqlite.store import new_hold
+from llm_gateway.queues.sqlite.store import AT_ONCE, new_hold
 
 __all__ = ["FileWork"]
 
@@ -109,6 +110,30 @@ class FileWork(OnFile, WorkSource):
             ledger.nudge()
 
         await self._write(mirror)
+
+    async def unpark(self, lane: Lane, reason: str) -> None:
+        """Let go what was parked for this reason: the lane, its groups, its jobs. A pause and other parks stay."""
+        await self._unparked(lane, reason)
+
+    async def _unparked(self, lane: Lane, reason: str | None) -> None:
+        def gates(ledger: Ledger) -> None:
+            why = (ledger.lanes.id_of(lane), reason, reason)
+            ledger.db.execute("UPDATE lanes SET parked_why = NULL WHERE id = ? AND (? IS NULL OR parked_why = ?)", why)
+            ledger.db.execute("DELETE FROM parked_groups WHERE lane = ? AND (? IS NULL OR reason = ?)", why)
+            ledger.nudge()
+
+        def jobs(ledger: Ledger, after: int) -> int | None:
+            parked = "WHERE j.place = 'parked' AND j.lane = ? AND j.id > ? ORDER BY j.id LIMIT ?"
+            records = ledger.mended(parked, ledger.lanes.id_of(lane), after, AT_ONCE)
+            for record in records:
+                if reason in {None, record.view.reason}:
+                    ledger.apply(record, Trigger.RESUMED, replace(record.view, reason=Trigger.RESUMED))
+            return records[-1].id if records else None
+
+        await self._write(gates)
+        after: int | None = 0
+        while after is not None:
+            after = await self._write(partial(jobs, after=after))
 
     async def pin(self, tenant: str, group: str, lane: Lane, served_model: str) -> str:
         """Pin a group's served model if it has none, and return the one it has. Pins live as long as the file."""

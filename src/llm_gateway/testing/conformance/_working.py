@@ -291,6 +291,25 @@ class FinishSuite(QueueSuite):
             same((await b.lane()).gate.parked, None)
             same(tickets(await b.claim(5)), {lease.job.ticket_id, other.ticket_id})
 
+    async def test_unparking_lets_go_what_waited_for_that_alone(self) -> None:
+        """What was parked for one reason goes on; other parks, a pause, and groups parked for something else stay."""
+        async with self.bench() as b:
+            lease = await b.take(replace(b.job(), group="g"))
+            await b.queue.finish(lease, Park(reason="model_changed", scope=ParkScope.GROUP))
+            held = await b.put(replace(b.job(), group="g"))
+            lease = await b.take()
+            await b.queue.finish(lease, Park(reason="needs_operator", scope=ParkScope.LANE))
+            await b.queue.unpark(LANE, "model_gone")
+            same(((await b.lane()).gate.parked, await b.claim(5)), ("needs_operator", []))
+            await b.queue.unpark(LANE, "needs_operator")
+            same(tickets(await b.claim(5)), {lease.job.ticket_id})
+            same(((await b.view(held.ticket_id)).reason, (await b.lane()).parked), ("model_changed", 2))
+            await b.queue.pause(LANE)
+            await b.queue.unpark(LANE, "model_changed")
+            same(((await b.lane()).parked, await b.claim(5)), (0, []))
+            await b.queue.resume(LANE)
+            same(len(await b.claim(5)), 2)
+
     async def test_group_keeps_its_first_model(self) -> None:
         """The first served model pins a group in its lane; other groups and tenants are free."""
         async with self.bench() as b:

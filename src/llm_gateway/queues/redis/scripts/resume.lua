@@ -1,17 +1,25 @@
--- Lets a lane go: its pause, its park, its groups, and up to a limit of its parked jobs. ARGV: 5 lane · 6 limit
-local lane, gone = ARGV[5], 0
-redis.call('HSET', P .. 'lane:' .. lane, 'pa', '', 'pk', '')
-redis.call('DEL', P .. 'pg:' .. lane)
-for _, ticket in ipairs(redis.call('SRANDMEMBER', P .. 'prk:' .. lane, tonumber(ARGV[6]))) do
+-- Lets a lane go: what was parked for a reason, or everything, its pause too; of the jobs a page at a time.
+-- ARGV: 5 lane · 6 reason, empty for any · 7 cursor of the page · 8 about how many. Replies with the next cursor.
+local lane, reason = ARGV[5], ARGV[6]
+local function meant(why) return reason == '' or why == reason end
+if reason == '' then redis.call('HSET', P .. 'lane:' .. lane, 'pa', '') end
+if meant(redis.call('HGET', P .. 'lane:' .. lane, 'pk')) then redis.call('HSET', P .. 'lane:' .. lane, 'pk', '') end
+local groups = redis.call('HGETALL', P .. 'pg:' .. lane)
+for index = 1, #groups, 2 do
+  if meant(groups[index + 1]) then redis.call('HDEL', P .. 'pg:' .. lane, groups[index]) end
+end
+local page = redis.call('SSCAN', P .. 'prk:' .. lane, ARGV[7], 'COUNT', ARGV[8])
+for _, ticket in ipairs(page[2]) do
   local job = load(ticket)
-  redis.call('SREM', P .. 'prk:' .. lane, ticket)
-  if job and job.s == 'Q' and job.y == 'k' then
+  if not job or job.s ~= 'Q' or job.y ~= 'k' then
+    redis.call('SREM', P .. 'prk:' .. lane, ticket)
+  elseif meant(job.r) then
+    redis.call('SREM', P .. 'prk:' .. lane, ticket)
     job.r = 'resumed'
     place(job)
     save(job)
   end
-  gone = gone + 1
 end
 commit()
 nudge()
-return answer(gone)
+return answer(page[1])
