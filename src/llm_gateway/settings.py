@@ -47,7 +47,8 @@ class Settings(BaseSettings):
         queue: ``redis``, ``sqlite``, ``memory`` (development and testing only) or ``none``, which makes an outage an
             error. ``auto`` is ``redis`` where `redis_url` is given, else ``sqlite`` where `queue_path` is, else
             ``memory`` in development and testing; staging and production refuse to guess.
-        redis_url: The Redis server of the queue: ``redis://user:password@host:6379/0``, or ``rediss://`` with TLS.
+        redis_url: The Redis server of the queue: ``redis://user:password@host:6379/0``, or ``rediss://`` with TLS;
+            of a cluster any node, as ``redis+cluster://``.
         queue_path: The file of the SQLite queue.
         queue_namespace: What the keys of the queue in Redis begin with.
         queue_keys: Keys that seal what the queue stores: base64 of 32 bytes each, newest first, in the variable

@@ -39,13 +39,14 @@ class RedisServer:
         folder: Where its files lie.
         binary: Which server.
         config: Settings, as on its command line.
+        port: Where it listens; a free port by default.
     """
 
-    def __init__(self, folder: Path, binary: str, *config: str) -> None:
+    def __init__(self, folder: Path, binary: str, *config: str, port: int | None = None) -> None:
         self.folder = folder
         self.binary = binary
         self.config = config
-        self.port = free_port()
+        self.port = port or free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     @property

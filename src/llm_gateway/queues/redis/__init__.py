@@ -10,7 +10,7 @@ from typing import Final
 
 from llm_gateway._core.environments import EVERYWHERE, Environment
 from llm_gateway._core.findings import Finding
-from llm_gateway._io.redis import Ask, Greet, RedisLink, Refused
+from llm_gateway._io.redis import Ask, Greet, LinkLost, RedisLink, Refused
 from llm_gateway.errors import ConfigurationError
 from llm_gateway.options import QueueOptions, RedisOptions
 from llm_gateway.protocols import Clock, QueueBackend
@@ -19,6 +19,7 @@ from llm_gateway.queues.redis.desk import Session, refusal
 from llm_gateway.queues.redis.events import RedisOutbox, RedisWatch
 from llm_gateway.queues.redis.greeting import examine, report, teach
 from llm_gateway.queues.redis.keys import Shards
+from llm_gateway.queues.redis.routes import CLUSTER, ClusterRoutes, Node, OneServer, Routes
 from llm_gateway.queues.redis.rows import items, text
 from llm_gateway.queues.redis.scripts import Script
 from llm_gateway.queues.redis.server import judge
@@ -41,7 +42,7 @@ class RedisQueue(RedisAdmin, RedisKeys, RedisOutbox, RedisWatch, QueueBackend):
 
     Args:
         url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with user, password and database; ``?ssl_ca_certs=``
-            and kin as redis-py reads them.
+            and kin as redis-py reads them. Of a cluster, any one node by ``redis+cluster://`` or ``rediss+cluster://``.
         options: Bounds and retention.
         namespace: What all keys of this queue begin with.
         redis: How the server is used.
@@ -71,7 +72,7 @@ class RedisQueue(RedisAdmin, RedisKeys, RedisOutbox, RedisWatch, QueueBackend):
         self._findings: Sequence[Finding] = ()
         self._changing = asyncio.Lock()
         # Made once to have the URL read: a mistake in it is told here and not when the first request comes.
-        self._link()
+        self._link(url.replace(CLUSTER, "://", 1))
 
     def __repr__(self) -> str:
         return f"<RedisQueue {self._shards.namespace} {'closed' if self._session is None else 'open'}>"
@@ -106,6 +107,7 @@ class RedisQueue(RedisAdmin, RedisKeys, RedisOutbox, RedisWatch, QueueBackend):
                 session = self._new_session()
                 self._session = session
                 try:
+                    await session.routes.renew()
                     await self._check_shape()
                 except BaseException:
                     self._session = None
@@ -129,18 +131,25 @@ class RedisQueue(RedisAdmin, RedisKeys, RedisOutbox, RedisWatch, QueueBackend):
         self._session = None
 
     def _new_session(self) -> Session:
-        link = self._link(self._greet)
+        wakes = [Wakes(partial(self._read, shard)) for shard in self._all_shards]
+        return Session(self._routes(), wakes, asyncio.get_running_loop())
+
+    def _routes(self) -> Routes:
+        if CLUSTER in self._url:
+            return ClusterRoutes(self._url, self._shards, self._node)
+        return OneServer(self._node(self._url))
+
+    def _node(self, url: str) -> Node:
+        link = self._link(url, self._greet)
         # What waits for the disk blocks its connection; what need not wait goes over another.
         patience = self._redis.reply_timeout + self._redis.wait_timeout
-        safe = link if self._redis.durability == "process" else self._link(self._greet, reply_timeout=patience)
-        blocking = [self._link(reply_timeout=BLOCK_SECONDS + BLOCK_MARGIN) for _ in self._all_shards]
-        wakes = [Wakes(partial(self._read, shard)) for shard in self._all_shards]
-        return Session(link, safe, blocking, wakes, asyncio.get_running_loop())
+        safe = link if self._redis.durability == "process" else self._link(url, self._greet, reply_timeout=patience)
+        return Node(url, link, safe)
 
-    def _link(self, greet: Greet | None = None, *, reply_timeout: float | None = None) -> RedisLink:
+    def _link(self, url: str, greet: Greet | None = None, *, reply_timeout: float | None = None) -> RedisLink:
         try:
             return RedisLink(
-                self._url,
+                url,
                 connect_timeout=self._redis.connect_timeout,
                 reply_timeout=reply_timeout or self._redis.reply_timeout,
                 greet=greet,
@@ -167,8 +176,8 @@ class RedisQueue(RedisAdmin, RedisKeys, RedisOutbox, RedisWatch, QueueBackend):
         """
         key, wanted = f"{self._shards.prefix(0)}meta", {"schema": SCHEMA, "shards": str(self._shards.count)}
         for name, value in wanted.items():
-            await self._plain("HSETNX", key, name, value)
-            found = text(await self._plain("HGET", key, name))
+            await self._plain(0, "HSETNX", key, name, value)
+            found = text(await self._plain(0, "HGET", key, name))
             if found != value:
                 message = f"The namespace holds a queue whose {name} is {found}, not {value}."
                 step = (
@@ -182,15 +191,33 @@ class RedisQueue(RedisAdmin, RedisKeys, RedisOutbox, RedisWatch, QueueBackend):
         streams = (f"{prefix}ev", f"{prefix}nudge", f"{events}-0", f"{nudges}-0")
         block = round(BLOCK_SECONDS * 1000)
         command = ("XREAD", "COUNT", most, "BLOCK", block, "STREAMS", *streams)
-        (reply,) = await self._open.blocking[shard].ask(command)
+        session = self._open
+        try:
+            (reply,) = await (await self._reader(session, shard)).ask(command)
+        except LinkLost:
+            await session.routes.renew()
+            raise
         if isinstance(reply, Refused):
+            await session.routes.renew()
             raise refusal(reply)
         return () if reply is None else items(reply)
+
+    async def _reader(self, session: Session, shard: int) -> RedisLink:
+        """Return the link over which a shard is read, to whoever holds it now."""
+        url, known = session.routes.of(shard).url, session.readers.get(shard)
+        if known is not None and known[0] == url:
+            return known[1]
+        if known is not None:
+            await known[1].aclose()
+        link = self._link(url, reply_timeout=BLOCK_SECONDS + BLOCK_MARGIN)
+        session.readers[shard] = (url, link)
+        return link
 
 
 async def closed(session: Session) -> None:
     """Close what a session holds."""
     for wakes in session.wakes:
         await wakes.aclose()
-    for link in {session.link, session.safe, *session.blocking}:
+    for _, link in session.readers.values():
         await link.aclose()
+    await session.routes.aclose()

@@ -40,9 +40,9 @@ class RedisAdmin(RedisStore, RedisWork, QueueAdmin):
             prefix = self._shards.prefix(shard)
             tenants = [tenant]
             if tenant is None:
-                tenants = [text(name) for name in items(await self._plain("SMEMBERS", f"{prefix}tenants"))]
+                tenants = [text(name) for name in items(await self._plain(shard, "SMEMBERS", f"{prefix}tenants"))]
             for name in tenants:
-                rows = items(await self._plain("ZREVRANGE", f"{prefix}l:{name}", 0, limit - 1, "WITHSCORES"))
+                rows = items(await self._plain(shard, "ZREVRANGE", f"{prefix}l:{name}", 0, limit - 1, "WITHSCORES"))
                 found += [(integer(at), text(ticket)) for ticket, at in zip(rows[::2], rows[1::2], strict=True)]
         views = list[JobView]()
         for _, ticket in sorted(found, reverse=True)[:limit]:
@@ -84,7 +84,7 @@ class RedisKeys(RedisStore, KeyStore):
 
     async def tenant_key(self, tenant: str) -> bytes | None:
         """Return the wrapped key kept for a tenant."""
-        found = await self._plain("GET", self._key_of(tenant))
+        found = await self._plain(self._shards.of(tenant, ""), "GET", self._key_of(tenant))
         return None if found is None else raw(found)
 
     async def keep_tenant_key(self, tenant: str, wrapped: bytes, *, replacing: bytes | None = None) -> bytes:

@@ -23,6 +23,7 @@ from llm_gateway.errors import (
 from llm_gateway.options import QueueOptions, RedisOptions
 from llm_gateway.protocols import Clock
 from llm_gateway.queues.redis.keys import Shards
+from llm_gateway.queues.redis.routes import Node, Routes
 from llm_gateway.queues.redis.rows import content_of, fields_of, integer, items, micros, raw, time_of, view_of
 from llm_gateway.queues.redis.scripts import Script, source_of
 from llm_gateway.queues.redis.wakes import Wakes
@@ -30,8 +31,8 @@ from llm_gateway.queues.redis.wakes import Wakes
 __all__ = ["OnRedis", "Part", "Session", "checked", "first_of", "refusal", "unknown_ticket"]
 
 Part = str | bytes | int
-# Once more after a lost reply: every script knows its own repetition.
 TRIES: Final = 2
+MOVED: Final = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
 LOOKING: Final = frozenset({Script.LOOK, Script.SHOW, Script.TELL, Script.MISSED})
 NO_SCRIPT: Final = Refused("NOSCRIPT")
 FULL_RETRY_AFTER: Final = 5.0
@@ -42,21 +43,19 @@ class Session:
     """What holds from start to close.
 
     Attributes:
-        link: Carries what is answered at once.
-        safe: Carries what is answered when it is on the disk; the same where nothing is waited for.
-        blocking: The links of the readers.
+        routes: Which server holds which shard.
+        readers: The links of the blocking reads, by shard, each with where it leads.
         wakes: Who waits in this process, by shard.
         loop: Where it was started.
         pid: The process in which it was started.
         closing: Whether no more is taken in.
     """
 
-    link: RedisLink
-    safe: RedisLink
-    blocking: Sequence[RedisLink]
+    routes: Routes
     wakes: Sequence[Wakes]
     loop: asyncio.AbstractEventLoop
     pid: int = field(default_factory=os.getpid)
+    readers: dict[int, tuple[str, RedisLink]] = field(default_factory=dict[int, "tuple[str, RedisLink]"])
     closing: bool = False
 
 
@@ -127,50 +126,74 @@ class OnRedis:
     ) -> list[object]:
         """Run a script for many in one round trip; each is answered for itself, by its reply or an error."""
         session = self._open
-        if not calls:
-            return []
-        try:
-            replies = await self._asked(session.safe if durable else session.link, script, calls, durable=durable)
-            if len(replies) > len(calls):
-                self._require_copies(replies[-1])
-        except QueueError as error:
-            return [error] * len(calls)
-        return [self._told(session, shard, reply) for (shard, _), reply in zip(calls, replies, strict=False)]
+        outcomes = await self._sent(session, script, calls, durable=durable)
+        # Every script knows its own repetition.
+        again = [index for index, outcome in enumerate(outcomes) if elsewhere(outcome)]
+        if again:
+            await session.routes.renew()
+            redone = await self._sent(session, script, [calls[index] for index in again], durable=durable)
+            for index, outcome in zip(again, redone, strict=True):
+                outcomes[index] = joined(outcomes[index], outcome)
+        unsure = script not in LOOKING
+        told = zip(calls, outcomes, strict=True)
+        return [self._told(session, shard, outcome, unsure=unsure) for (shard, _), outcome in told]
+
+    async def _sent(
+        self, session: Session, script: Script, calls: Sequence[tuple[int, Sequence[Part]]], *, durable: bool
+    ) -> list[object]:
+        """Send each call to the server that holds its shard, and return what came of each."""
+        by_node = dict[Node, list[int]]()
+        for index, (shard, _) in enumerate(calls):
+            by_node.setdefault(session.routes.of(shard), []).append(index)
+        outcomes: list[object] = [None] * len(calls)
+        asked = (
+            self._asked(node, script, [calls[index] for index in there], durable=durable)
+            for node, there in by_node.items()
+        )
+        for there, replies in zip(by_node.values(), await asyncio.gather(*asked), strict=True):
+            for index, reply in zip(there, replies, strict=True):
+                outcomes[index] = reply
+        return outcomes
 
     async def _asked(
-        self, link: RedisLink, script: Script, calls: Sequence[tuple[int, Sequence[Part]]], *, durable: bool
-    ) -> list[object]:
-        unsure, because = False, ""
-        for _ in range(TRIES):
-            commands = [self._command(script, shard, parts) for shard, parts in calls]
-            try:
+        self, node: Node, script: Script, calls: Sequence[tuple[int, Sequence[Part]]], *, durable: bool
+    ) -> Sequence[object]:
+        link = node.safe if durable else node.link
+        commands = [self._command(script, shard, parts) for shard, parts in calls]
+        try:
+            replies = await link.ask(*commands, barred=durable)
+            if NO_SCRIPT in replies:
+                commands = [self._command(script, shard, parts, whole=True) for shard, parts in calls]
                 replies = await link.ask(*commands, barred=durable)
-                if NO_SCRIPT in replies:
-                    commands = [self._command(script, shard, parts, whole=True) for shard, parts in calls]
-                    replies = await link.ask(*commands, barred=durable)
-            except LinkLost as lost:
-                unsure, because = unsure or (lost.sent and script not in LOOKING), lost.because
-            else:
-                return replies
-        raise unreachable(because, unsure=unsure)
+        except LinkLost as lost:
+            return [lost] * len(calls)
+        if len(replies) > len(calls):
+            try:
+                self._require_copies(replies.pop())
+            except DurabilityUnknown as error:
+                return [reply if isinstance(reply, Refused) else error for reply in replies]
+        return replies
 
-    async def _plain(self, *command: Part) -> object:
-        """Run one command that may be repeated.
+    async def _plain(self, shard: int, *command: Part) -> object:
+        """Run one command on a shard that may be repeated.
 
         Raises:
             QueueUnavailable: the server cannot be reached or does not take it.
         """
-        session, because = self._open, ""
+        session, outcome = self._open, None
         for _ in range(TRIES):
             try:
-                (reply,) = await session.link.ask(command)
+                (outcome,) = await session.routes.of(shard).link.ask(command)
             except LinkLost as lost:
-                because = lost.because
-                continue
-            if isinstance(reply, Refused):
-                raise refusal(reply)
-            return reply
-        raise unreachable(because, unsure=False)
+                outcome = lost
+            if not elsewhere(outcome):
+                break
+            await session.routes.renew()
+        if isinstance(outcome, LinkLost):
+            raise unreachable(outcome.because, unsure=False)
+        if isinstance(outcome, Refused):
+            raise refusal(outcome)
+        return outcome
 
     async def _visible(self, tenant: str, ticket_id: str, *, body: bool = False) -> tuple[JobView, bytes | None]:
         """Return a job as its tenant may see it, and its payload or result if that is asked for.
@@ -209,9 +232,13 @@ class OnRedis:
         kept = (micros(self._options.result_retention), micros(self._options.dead_letter_retention))
         return (*how, 1, f"{prefix}cnt", prefix, now, *kept, *parts)
 
-    def _told(self, session: Session, shard: int, reply: object) -> object:
+    def _told(self, session: Session, shard: int, reply: object, *, unsure: bool) -> object:
+        if isinstance(reply, LinkLost):
+            return unreachable(reply.because, unsure=unsure and reply.sent)
         if isinstance(reply, Refused):
             return refusal(reply)
+        if isinstance(reply, LLMGatewayError):
+            return reply
         events, nudges, body = items(reply)
         session.wakes[shard].know(integer(events), integer(nudges))
         return body
@@ -241,6 +268,18 @@ def checked(reply: object) -> object:
     if isinstance(reply, LLMGatewayError):
         raise reply
     return reply
+
+
+def elsewhere(outcome: object) -> bool:
+    """Whether to find out anew who holds the shard, and ask again."""
+    return isinstance(outcome, LinkLost) or (isinstance(outcome, Refused) and outcome.code in MOVED)
+
+
+def joined(first: object, second: object) -> object:
+    """Return what came of asking twice: what may have been carried out the first time stays possible."""
+    if isinstance(first, LinkLost) and isinstance(second, LinkLost):
+        return LinkLost(second.because, sent=first.sent or second.sent)
+    return second
 
 
 async def first_of(waits: Sequence[Coroutine[object, object, object]]) -> None:

@@ -156,7 +156,7 @@ class RedisWatch(OnRedis, Watch):
     async def _missed(self, whose: tuple[str, str], shard: int, gap: tuple[int, int]) -> list[JobEvent]:
         found, first = list[JobEvent](), 0
         tenant, group = whose
-        count = integer(await self._plain("ZCARD", f"{self._shards.prefix(shard)}l:{tenant}"))
+        count = integer(await self._plain(shard, "ZCARD", f"{self._shards.prefix(shard)}l:{tenant}"))
         while first < count:
             page = (*gap, group, first, first + PAGE - 1)
             found += standing(items(await self._run(Script.MISSED, shard, tenant, *page)))
@@ -165,8 +165,10 @@ class RedisWatch(OnRedis, Watch):
 
     async def _places(self, after: str | None) -> list[int]:
         if after is None:
-            keys = [f"{self._shards.prefix(shard)}cnt" for shard in self._all_shards]
-            return [integer(await self._plain("HGET", key, "seq") or 0) for key in keys]
+            return [
+                integer(await self._plain(shard, "HGET", f"{self._shards.prefix(shard)}cnt", "seq") or 0)
+                for shard in self._all_shards
+            ]
         places = [number_of(number) for number in after.split(".")]
         if len(places) != self._shards.count:
             message = "The cursor of an event is not one that this queue gave out."

@@ -23,9 +23,13 @@ class Shards:
     namespace: str
     count: int
 
+    def tag(self, shard: int) -> str:
+        """What holds the keys of a shard together in a cluster."""
+        return f"{self.namespace}:{shard}"
+
     def prefix(self, shard: int) -> str:
-        """What the keys of a shard begin with; the braces hold it together in a cluster."""
-        return f"{{{self.namespace}:{shard}}}:"
+        """What the keys of a shard begin with; the braces mark its tag."""
+        return f"{{{self.tag(shard)}}}:"
 
     def of(self, tenant: str, name: str) -> int:
         """Return the shard of a tenant's idempotency key, group or whatever it names."""

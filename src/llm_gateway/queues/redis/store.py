@@ -73,7 +73,8 @@ class RedisStore(OnRedis, JobStore):
     async def find(self, tenant: str, idempotency_key: str) -> JobView | None:
         """Return the job that has this key; ``None`` also when only its key is left."""
         shard = self._shards.of(tenant, idempotency_key)
-        found = await self._plain("GET", f"{self._shards.prefix(shard)}i:{sized(tenant, idempotency_key).decode()}")
+        key = f"{self._shards.prefix(shard)}i:{sized(tenant, idempotency_key).decode()}"
+        found = await self._plain(shard, "GET", key)
         if found is None:
             return None
         try:
@@ -242,12 +243,15 @@ class RedisStore(OnRedis, JobStore):
 
     async def _members(self, kind: str, tenant: str, name: str) -> list[str]:
         key = f"{kind}:{sized(tenant, name).decode()}"
-        found = [await self._plain("SMEMBERS", self._shards.prefix(shard) + key) for shard in self._all_shards]
+        found = [await self._plain(shard, "SMEMBERS", self._shards.prefix(shard) + key) for shard in self._all_shards]
         return sorted(text(ticket) for members in found for ticket in items(members))
 
     async def _all(self, tenant: str) -> list[str]:
-        keys = [f"{self._shards.prefix(shard)}l:{tenant}" for shard in self._all_shards]
-        return [text(ticket) for key in keys for ticket in items(await self._plain("ZRANGE", key, 0, -1))]
+        found = list[str]()
+        for shard in self._all_shards:
+            key = f"{self._shards.prefix(shard)}l:{tenant}"
+            found += [text(ticket) for ticket in items(await self._plain(shard, "ZRANGE", key, 0, -1))]
+        return found
 
 
 def lease_of(view: JobView, payload: bytes, token: str, adopted_by: AdoptedBy) -> Lease:

@@ -135,11 +135,12 @@ class RedisWork(OnRedis, WorkSource):
 
     async def pin(self, tenant: str, group: str, lane: Lane, served_model: str) -> str:
         """Pin a group's served model if it has none, and return the one it has. A pin lives 90 days after its use."""
-        prefix = self._shards.prefix(self._shards.of(tenant, group))
+        shard = self._shards.of(tenant, group)
+        prefix = self._shards.prefix(shard)
         key, field = f"{prefix}pin:{sized(tenant, group).decode()}", lane_name(lane)
-        await self._plain("HSETNX", key, field, served_model)
-        await self._plain("PEXPIRE", key, PIN_KEPT_MS)
-        return text(await self._plain("HGET", key, field))
+        await self._plain(shard, "HSETNX", key, field, served_model)
+        await self._plain(shard, "PEXPIRE", key, PIN_KEPT_MS)
+        return text(await self._plain(shard, "HGET", key, field))
 
     async def wait_ready(self) -> None:
         """Return when jobs may have become claimable since the call began: by a change, or by time alone.
