@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
@@ -28,10 +29,12 @@ class TcpProxy:
 
     Args:
         port: Of the server on the loopback.
+        tls: What it shows to clients, which then have to speak TLS with it.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._port = port
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.cut = Cut.NONE
@@ -46,7 +49,7 @@ class TcpProxy:
 
     async def start(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def aclose(self) -> None:
@@ -101,9 +104,9 @@ class TcpProxy:
 
 
 @asynccontextmanager
-async def proxy_to(port: int) -> AsyncGenerator[TcpProxy]:
+async def proxy_to(port: int, tls: ssl.SSLContext | None = None) -> AsyncGenerator[TcpProxy]:
     """Run a proxy meanwhile."""
-    proxy = TcpProxy(port)
+    proxy = TcpProxy(port, tls)
     await proxy.start()
     try:
         yield proxy
