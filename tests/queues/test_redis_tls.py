@@ -18,7 +18,8 @@ from llm_gateway.queues.redis import RedisQueue
 def serving(authority: trustme.CA) -> ssl.SSLContext:
     """Return what a server shows that this authority vouches for."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.tempfile() as path:
+        context.load_cert_chain(path)
     return context
 
 
