@@ -44,20 +44,19 @@ class Settlement:
 
 def settle(view: JobView, disposition: Disposition, now: datetime) -> Settlement:
     """Decide how an attempt ends. Completing, failing and retrying spend an attempt; releasing and parking do not."""
-    tried = remember(replace(view, reason=None, not_before=None), disposition.attempt)
-    spent = replace(tried, attempts=tried.attempts + 1)
-    match disposition:
-        case Complete(result=result):
-            return Settlement(trigger=Trigger.COMPLETED, view=spent, result=result)
-        case Fail(error=error):
-            return Settlement(trigger=Trigger.FAILED, view=replace(spent, error=error))
-        case Retry():
-            return _retry(spent, disposition, now)
-        case Release(reason=reason, delay=delay):
-            waiting = replace(tried, reason=reason, not_before=_after(now, delay))
-            return Settlement(trigger=Trigger.RELEASED, view=waiting)
-        case _:
-            return Settlement(trigger=Trigger.PARKED, view=replace(tried, reason=disposition.reason))
+    attempts = view.attempts + isinstance(disposition, Complete | Fail | Retry)
+    trigger, reason, delay, error = _ending(disposition, attempts)
+    ended = replace(
+        view,
+        attempts=attempts,
+        history=_with(view.history, disposition.attempt),
+        reason=reason,
+        not_before=now + timedelta(seconds=delay) if delay > 0 else None,
+        error=error,
+    )
+    return Settlement(
+        trigger=trigger, view=ended, result=disposition.result if isinstance(disposition, Complete) else None
+    )
 
 
 def group_parking(view: JobView, disposition: Disposition) -> tuple[str, str] | None:
@@ -99,9 +98,7 @@ def lost_attempt(view: JobView, since: datetime | None, fault: Fault, now: datet
 
 def remember(view: JobView, attempt: Attempt | None) -> JobView:
     """Add an attempt to the history, of which the latest 32 are kept."""
-    if attempt is None:
-        return view
-    return replace(view, history=(*view.history, attempt)[-HISTORY_LIMIT:])
+    return view if attempt is None else replace(view, history=_with(view.history, attempt))
 
 
 def allowance(gate: LaneGate, count: int, in_flight: int, now: datetime) -> int:
@@ -115,12 +112,20 @@ def allowance(gate: LaneGate, count: int, in_flight: int, now: datetime) -> int:
     return max(min(count, gate.max_in_flight - in_flight), 0)
 
 
-def _retry(spent: JobView, disposition: Retry, now: datetime) -> Settlement:
-    if spent.attempts >= disposition.max_attempts:
-        return Settlement(trigger=Trigger.FAILED, view=replace(spent, error=disposition.error))
-    waiting = replace(spent, reason=WaitReason.RETRYING, not_before=_after(now, disposition.delay))
-    return Settlement(trigger=Trigger.RETRIED, view=waiting)
+def _ending(disposition: Disposition, attempts: int) -> tuple[Trigger, str | None, float, JobError | None]:
+    """Tell what moves the job, why it then waits, for how long, and why it failed."""
+    match disposition:
+        case Complete():
+            return Trigger.COMPLETED, None, 0.0, None
+        case Retry(delay=delay, max_attempts=most) if attempts < most:
+            return Trigger.RETRIED, WaitReason.RETRYING, delay, None
+        case Fail(error=error) | Retry(error=error):
+            return Trigger.FAILED, None, 0.0, error
+        case Release(reason=reason, delay=delay):
+            return Trigger.RELEASED, reason, delay, None
+        case _:
+            return Trigger.PARKED, disposition.reason, 0.0, None
 
 
-def _after(now: datetime, delay: float) -> datetime | None:
-    return now + timedelta(seconds=delay) if delay > 0 else None
+def _with(history: tuple[Attempt, ...], attempt: Attempt | None) -> tuple[Attempt, ...]:
+    return history if attempt is None else (*history, attempt)[-HISTORY_LIMIT:]
