@@ -9,7 +9,7 @@ CODE := src tests examples bench docs
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install test check format format-check lint types imports docs generate examples demo bench coverage constraints clean
+.PHONY: help install test check format format-check lint types imports docs generate examples demo bench bench-queues coverage constraints clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ demo: $(STAMP)  ## Run the demo: an outage survived, nothing lost; ARGS=--real a
 
 bench: $(STAMP)  ## Measure against the peers, each in an environment of its own
 	$(BIN)/python bench/run.py $(ARGS)
+
+bench-queues: $(STAMP)  ## Measure a queue: ARGS="--backend sqlite", redis or memory
+	$(BIN)/python bench/queues.py $(ARGS)
 
 coverage: $(STAMP)  ## Run the suite and show lines and branches it misses
 	$(BIN)/pytest --cov --cov-report=term-missing $(ARGS)
