@@ -35,6 +35,7 @@ from llm_gateway.errors import (
     InvalidRequest,
     LLMGatewayError,
     PayloadTooLarge,
+    QueueError,
 )
 from llm_gateway.parts import Parts, refuse_forbidden
 from llm_gateway.protocols import Provider, QueueBackend
@@ -279,6 +280,11 @@ class Engine:
         if self.queue is None:
             return False
         since = self.parts.clock.now() - HEARTBEAT_FRESH
+        try:
+            lanes = await self.queue.lanes()
+        except QueueError:
+            # A queue that is out too must not keep a provider that is back from being asked.
+            return False
         return any(
             lane.lane == key.lane
             and lane.ready > 0
@@ -286,7 +292,7 @@ class Engine:
             and lane.gate.parked is None
             and lane.last_heartbeat_at is not None
             and lane.last_heartbeat_at >= since
-            for lane in await self.queue.lanes()
+            for lane in lanes
         )
 
     def _on_change(self, change: CircuitChange) -> None:

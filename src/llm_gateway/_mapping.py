@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from hashlib import sha256
+from typing import Final, TypeVar
 
 from llm_gateway._core.given import require_request, require_whole
 from llm_gateway._core.outcomes import Completed, Item, Pending
@@ -15,6 +16,7 @@ from llm_gateway.errors import InvalidRequest, LLMGatewayError
 __all__ = ["Plan", "Progress", "mapped"]
 
 T = TypeVar("T")
+LONGEST_KEY: Final = 255
 Asked = Callable[[LLMRequest], Awaitable[Completed[T] | Pending]]
 Progress = Callable[[int, int | None], None]
 Draw = tuple[int, int, LLMRequest]
@@ -53,8 +55,14 @@ class Plan:
             for sample in range(request.sample, request.sample + self.samples):
                 changes: dict[str, object] = {"sample": sample}
                 if self.samples > 1 and request.idempotency_key is not None:
-                    changes["idempotency_key"] = f"{request.idempotency_key}:{sample}"
+                    changes["idempotency_key"] = key_of_sample(request.idempotency_key, sample)
                 yield index, sample, request.model_copy(update=changes)
+
+
+def key_of_sample(key: str, sample: int) -> str:
+    """Make the key of one draw; of a key that would grow too long, its digest."""
+    name = f"{key}:{sample}"
+    return name if len(name) <= LONGEST_KEY else sha256(name.encode()).hexdigest()
 
 
 async def mapped(ask: Asked[T], plan: Plan) -> AsyncGenerator[Item[T]]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from tests.client.desk import Desk, outage
 
 from llm_gateway import Completed, LLMClient, LLMRequest, Pending, Priority
-from llm_gateway._core.jobs import Lane, Lease
+from llm_gateway._core.jobs import Lane, LaneStats, Lease
 from llm_gateway._facts import Fault
 from llm_gateway.errors import ErrorInfo, QueueUnavailable, QuotaExhausted
 from llm_gateway.queues.memory import MemoryQueue
@@ -154,3 +154,29 @@ async def test_lost_job_is_taken_back(desk: Desk, client: LLMClient, question: L
         states = [job.state.value for job in await desk.queue.list_jobs()]
     assert (states, len(desk.provider.calls)) == (["completed"], 1)
     assert isinstance(await client.result(ticket), Completed)
+
+
+class Dumb(MemoryQueue):
+    """A queue that does not tell of its lanes."""
+
+    dumb = False
+
+    async def lanes(self) -> list[LaneStats]:
+        """Refuse, once it is dumb."""
+        if self.dumb:
+            message = "The queue is out."
+            raise QueueUnavailable(message)
+        return await super().lanes()
+
+
+async def test_queue_that_is_out_keeps_nobody_from_asking(desk: Desk, question: LLMRequest) -> None:
+    """A provider that is back is asked although the queue, which could name a better probe, does not answer."""
+    queue = Dumb(clock=desk.clock)
+    async with LLMClient([desk.provider], queue, desk.parts) as client:
+        for _ in range(3):
+            desk.provider.script(outage(Fault.READ_TIMEOUT))
+            assert isinstance(await client.complete(question), Pending)
+        queue.dumb = True
+        desk.clock.advance(1_000)
+        outcome = await client.complete(question, when_unavailable="raise")
+    assert isinstance(outcome, Completed)

@@ -184,3 +184,13 @@ async def test_submit_never_uses_the_cache(desk: Desk, cached: LLMClient, questi
         again = answered(await client.complete(question))
     assert (outcome.response.receipt.source, len(desk.provider.calls)) == ("live", 2)
     assert again.response.text == "answer 1"
+
+
+async def test_long_key_of_samples(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """A key of the greatest length still gives each draw a key of its own, which can be written and read again."""
+    desk.provider.script(*(outage() for _ in range(6)))
+    keyed = question.model_copy(update={"idempotency_key": "k" * 255})
+    items = [item async for item in client.map([keyed], samples=2, concurrency=1)]
+    keys = [item.outcome.ticket.idempotency_key for item in items if isinstance(item.outcome, Pending)]
+    assert 2 == len(set(keys))
+    assert [key for key in keys if len(key) > 255] == []

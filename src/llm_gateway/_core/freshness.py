@@ -27,7 +27,6 @@ REMEMBERED_IDS: Final = 16_384
 # What each header says on a hit. A value is compared word by word, in lower case.
 HIT_WORDS: Final[Mapping[str, frozenset[str]]] = {
     "akamai-cache-status": frozenset({"hit", "refreshhit", "hitstale"}),
-    "cache-status": frozenset({"hit", "collapsed"}),
     "cf-aig-cache-status": frozenset({"hit"}),
     "cf-cache-status": frozenset({"hit", "stale", "updating", "revalidated"}),
     "helicone-cache": frozenset({"hit"}),
@@ -56,7 +55,9 @@ GATEWAYS: Final[Mapping[str, str]] = {
     "x-llmgateway-": "llmgateway",
     "x-portkey-": "portkey",
 }
-TELLING: Final = frozenset({*HIT_WORDS, *POSITIVE, *PRESENT, "x-varnish", "warning"})
+TELLING: Final = frozenset({*HIT_WORDS, *POSITIVE, *PRESENT, "cache-status", "x-varnish", "warning"})
+# Parameters of Cache-Status that are set, as RFC 9211 writes them; ``hit=?0`` says the contrary.
+SERVED: Final = frozenset({"hit", "hit=?1", "collapsed", "collapsed=?1"})
 TRACES: Final = tuple(GATEWAYS)
 
 
@@ -126,6 +127,8 @@ def _in_headers(headers: Mapping[str, str]) -> Iterator[CacheSignal]:
 
 
 def _hit(name: str, value: str) -> bool:
+    if name == "cache-status":
+        return any(parameter in SERVED for parameter in _parameters(value))
     words = HIT_WORDS.get(name)
     if words is not None:
         return not words.isdisjoint(_words(value))
@@ -134,6 +137,12 @@ def _hit(name: str, value: str) -> bool:
     if name == "x-varnish":
         return len(value.split()) > 1
     return name in PRESENT or (name == "warning" and any(STALE_WARNINGS.match(part) for part in value.split(",")))
+
+
+def _parameters(value: str) -> Iterator[str]:
+    """Give the parameters of a structured list, such as ``edge; hit; ttl=30`` (RFC 9211)."""
+    for member in value.lower().split(","):
+        yield from (parameter.strip() for parameter in member.split(";")[1:])
 
 
 def _words(value: str) -> list[str]:
