@@ -9,7 +9,7 @@ CODE := src tests examples bench docs
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install test check format format-check lint types imports docs generate examples demo bench bench-queues coverage constraints clean
+.PHONY: help install test check format format-check lint types imports docs generate examples demo bench bench-queues coverage mutants constraints clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench-queues: $(STAMP)  ## Measure a queue: ARGS="--backend sqlite", redis or me
 coverage: $(STAMP)  ## Run the suite and show lines and branches it misses
 	$(BIN)/pytest --cov --cov-report=term-missing $(ARGS)
 
+mutants: $(STAMP)  ## Change the Redis scripts one point at a time and tell what no test notices; ARGS="--sample 100"
+	$(BIN)/python -m tests.mutants.run $(ARGS)
+
 constraints: $(STAMP)  ## Renew constraints.txt from the newest versions that fit
 	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable . --group dev
 	head -n 2 constraints.txt > $(VENV)/constraints.txt
@@ -76,5 +79,5 @@ constraints: $(STAMP)  ## Renew constraints.txt from the newest versions that fi
 	cp $(VENV)/constraints.txt constraints.txt
 
 clean:  ## Remove what was made, .venv too
-	rm -rf $(VENV) .bench .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist htmlcov site
+	rm -rf $(VENV) .bench .coverage .hypothesis .mutants .mypy_cache .pytest_cache .ruff_cache build dist htmlcov site
 	find $(wildcard $(CODE)) -name __pycache__ -type d -prune -exec rm -rf {} +
