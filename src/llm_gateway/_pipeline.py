@@ -39,6 +39,7 @@ __all__ = ["Admitting", "Answer", "Call", "Guarding", "Layer", "Sending", "latch
 
 logger: Final = logging.getLogger("llm_gateway")
 UNHINTED_PENALTY: Final = 1.0
+TELLING: Final = 30.0
 UNDECIDED: Final = LiveDecision(LiveAction.FAIL)
 
 
@@ -134,7 +135,7 @@ class Sending:
         try:
             reply = await call.provider.send(call.prepared, timeout=allowed)
         except LLMGatewayError as error:
-            failure = self._told_apart(call, error, cut_short=allowed < self._attempt_timeout)
+            failure = self._told_apart(call, error, allowed)
         except asyncio.CancelledError as error:
             if _was_cancelled():
                 self._record(call, started, Fault.CANCELLED, ErrorInfo(sent=Sent.PARTIAL))
@@ -152,12 +153,13 @@ class Sending:
         # Raised out here, so that no context hangs on it: what an adapter raised could quote the prompt.
         raise failure
 
-    def _told_apart(self, call: Call, error: LLMGatewayError, *, cut_short: bool) -> LLMGatewayError:
-        # A provider that was not given its usual time is not to blame for a timeout.
-        if error.fault is not Fault.READ_TIMEOUT or not cut_short:
+    def _told_apart(self, call: Call, error: LLMGatewayError, allowed: float) -> LLMGatewayError:
+        if error.fault is not Fault.READ_TIMEOUT or allowed >= self._attempt_timeout:
             return error
+        # A provider that was given little time is not to blame for the caller's timeout.
+        fault = Fault.NO_ANSWER if allowed >= TELLING else Fault.DEADLINE
         message = f"No answer from {call.prepared.provider} within the time that was left."
-        return DeadlineExceeded(message, info=replace(error.info, fault=Fault.DEADLINE))
+        return DeadlineExceeded(message, info=replace(error.info, fault=fault))
 
     def _record(self, call: Call, started: datetime, fault: Fault | None, info: ErrorInfo) -> None:
         ended = self._clock.now()
@@ -284,6 +286,8 @@ class Admitting:
             self._tell(call, permit, error)
             raise
         except BaseException:
+            if canary:  # given up before it could show anything
+                self._latches.give_back(call.account, self._clock.monotonic())
             self._breaker.ignore(permit)
             raise
         self._breaker.success(permit)

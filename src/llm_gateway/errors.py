@@ -212,7 +212,7 @@ class ProviderError(LLMGatewayError):
 
 
 class AuthenticationFailed(ProviderError):
-    """The provider refuses the key (401, 403)."""
+    """The provider refuses the key: 401, or 403 with a code that says so."""
 
     next_step = "Check the API key and its permissions in the settings; waiting does not help."
 

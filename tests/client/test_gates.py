@@ -6,12 +6,20 @@ import asyncio
 from dataclasses import replace
 from datetime import datetime
 
+import pytest
 from tests.client.desk import Desk, outage
 
 from llm_gateway import Completed, LLMClient, LLMRequest, Pending, Priority
 from llm_gateway._core.jobs import Lane, LaneStats, Lease
-from llm_gateway._facts import Fault
-from llm_gateway.errors import ErrorInfo, QueueUnavailable, QuotaExhausted
+from llm_gateway._facts import Fault, Sent
+from llm_gateway.errors import (
+    DeadlineExceeded,
+    ErrorInfo,
+    LLMGatewayError,
+    ProviderUnavailable,
+    QueueUnavailable,
+    QuotaExhausted,
+)
 from llm_gateway.queues.memory import MemoryQueue
 from llm_gateway.testing import FakeBreaker
 
@@ -180,3 +188,17 @@ async def test_queue_that_is_out_keeps_nobody_from_asking(desk: Desk, question: 
         desk.clock.advance(1_000)
         outcome = await client.complete(question, when_unavailable="raise")
     assert isinstance(outcome, Completed)
+
+
+@pytest.mark.parametrize(("timeout", "fault"), [(60.0, Fault.CIRCUIT_OPEN), (5.0, Fault.DEADLINE)])
+async def test_provider_that_hangs(desk: Desk, question: LLMRequest, timeout: float, fault: Fault) -> None:
+    """Without a queue no try outlasts its caller: long ones without an answer open the circuit, short ones do not."""
+    hanging = ProviderUnavailable("No answer.", info=ErrorInfo(fault=Fault.READ_TIMEOUT, sent=Sent.YES))
+    desk.provider.script(*[hanging] * 4)
+    async with desk.client(queue=False) as client:
+        for _ in range(3):
+            with pytest.raises(DeadlineExceeded):
+                await client.complete(question, timeout=timeout)
+        with pytest.raises(LLMGatewayError) as caught:
+            await client.complete(question, timeout=timeout)
+    assert fault is caught.value.fault

@@ -68,6 +68,19 @@ async def test_reached(desk: Desk, client: LLMClient, question: LLMRequest) -> N
     assert (caught.value.fault, len(desk.provider.calls)) == (Fault.LATCHED, 2)
 
 
+async def test_given_up(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """A canary whose caller goes away leaves its place to the next call."""
+    await latch(desk, client, question)
+    desk.provider.hold()
+    asked = asyncio.create_task(client.complete(question))
+    await desk.provider.wait_for_calls(2)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    desk.provider.release()
+    assert isinstance(await client.complete(question), Completed)
+
+
 class Yielding(MemoryQueue):
     """A queue that takes its time to tell of its lanes."""
 

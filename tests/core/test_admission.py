@@ -29,6 +29,7 @@ NEVER_HEALS: Final = {
     Fault.QUOTA,
     Fault.KEY,
     Fault.MODEL_NOT_FOUND,
+    Fault.FORBIDDEN,
     Fault.BAD_REQUEST,
     Fault.CONTEXT_TOO_LONG,
     Fault.RESPONSE_TOO_LARGE,
@@ -51,11 +52,13 @@ RETRIED: Final = {
     Fault.CONFLICT: 1,
 }
 PARKED: Final = {Fault.LATCHED, Fault.TLS, Fault.QUOTA, Fault.KEY, Fault.MODEL_NOT_FOUND}
-DEAD: Final = NEVER_HEALS - PARKED - {Fault.CANCELLED, Fault.MODEL_UNCHECKED}
+DEAD: Final = NEVER_HEALS - PARKED - {Fault.CANCELLED, Fault.MODEL_UNCHECKED, Fault.FORBIDDEN}
 SPENT: Final = {
     Fault.DISCONNECTED,
     Fault.READ_TIMEOUT,
     Fault.DEADLINE,
+    Fault.NO_ANSWER,
+    Fault.FORBIDDEN,
     Fault.SERVER_ERROR,
     Fault.MODEL_UNCHECKED,
     Fault.MALFORMED,
@@ -67,6 +70,7 @@ BILLED: Final = {
     Fault.DISCONNECTED,
     Fault.READ_TIMEOUT,
     Fault.DEADLINE,
+    Fault.NO_ANSWER,
     Fault.MALFORMED,
     Fault.RESPONSE_TOO_LARGE,
     Fault.MODEL_MISMATCH,
@@ -81,6 +85,8 @@ COUNTED: Final = {
     Fault.TLS: BreakerEffect.FAIL_ENDPOINT,
     Fault.DISCONNECTED: BreakerEffect.FAIL_MODEL,
     Fault.READ_TIMEOUT: BreakerEffect.FAIL_MODEL,
+    Fault.NO_ANSWER: BreakerEffect.FAIL_MODEL,
+    Fault.FORBIDDEN: BreakerEffect.FAIL_MODEL,
     Fault.SERVER_ERROR: BreakerEffect.FAIL_MODEL,
     Fault.OVERLOADED: BreakerEffect.FAIL_MODEL,
     Fault.MALFORMED: BreakerEffect.FAIL_MODEL,

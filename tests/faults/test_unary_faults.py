@@ -133,6 +133,7 @@ HOPELESS: Final[Mapping[SimulatedFault, Hopeless]] = {
     Faults.status(402): QUOTA,
     Faults.BAD_KEY: KEY_REFUSED,
     Faults.FORBIDDEN: KEY_REFUSED,
+    Faults.status(403, b"<html>Blocked by the firewall</html>"): Hopeless(fault=Fault.FORBIDDEN, error=ProviderError),
     Faults.status(400): BAD_REQUEST,
     Faults.status(422): BAD_REQUEST,
     Faults.status(413): Hopeless(fault=Fault.BAD_REQUEST, error=PayloadTooLarge),

@@ -92,6 +92,7 @@ FAILURES: Final[list[tuple[SimulatedFault, Fault]]] = [
     (Faults.CREDIT_TOO_LOW, Fault.QUOTA),
     (Faults.BAD_KEY, Fault.KEY),
     (Faults.FORBIDDEN, Fault.KEY),
+    (Faults.status(403, b"<html>Blocked</html>"), Fault.FORBIDDEN),
     (Faults.MODEL_NOT_FOUND, Fault.MODEL_NOT_FOUND),
     (Faults.CONTEXT_TOO_LONG, Fault.CONTEXT_TOO_LONG),
     (Faults.redirect("https://elsewhere.example/"), Fault.MALFORMED),

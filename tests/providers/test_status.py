@@ -64,6 +64,8 @@ CASES: list[tuple[Fault, int, JsonValue]] = [
     (Fault.QUOTA, 400, openai("invalid_request_error", "billing_hard_limit_reached")),
     (Fault.KEY, 401, openai("invalid_request_error", "invalid_api_key")),
     (Fault.KEY, 403, openai("invalid_request_error", "unsupported_country_region_territory")),
+    (Fault.FORBIDDEN, 403, {"error": {"code": 403, "message": "flagged", "metadata": {"reasons": ["x"]}}}),
+    (Fault.FORBIDDEN, 403, {"error": {"code": "403", "message": "Access denied due to firewall rules."}}),
     (Fault.MODEL_NOT_FOUND, 404, openai("invalid_request_error", "model_not_found")),
     (Fault.MODEL_NOT_FOUND, 403, openai("invalid_request_error", "model_not_found")),
     (Fault.CONTEXT_TOO_LONG, 400, openai("invalid_request_error", "context_length_exceeded")),
@@ -92,6 +94,8 @@ CASES: list[tuple[Fault, int, JsonValue]] = [
     # Status alone.
     (Fault.CONFLICT, 408, None),
     (Fault.CONFLICT, 409, None),
+    (Fault.KEY, 401, None),
+    (Fault.FORBIDDEN, 403, None),
     (Fault.BAD_REQUEST, 422, None),
     (Fault.OVERLOADED, 502, None),
     (Fault.OVERLOADED, 520, None),

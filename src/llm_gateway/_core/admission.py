@@ -111,6 +111,8 @@ ADMISSION: Final[Mapping[Fault, Row]] = {
     # Asking again while the first answer may still be on its way would pay twice inside one timeout.
     Fault.READ_TIMEOUT: Row(live=QUEUE, worker=W_RETRY, cap=3, breaker=MODEL, ambiguous=True),
     Fault.DEADLINE: Row(live=QUEUE, worker=W_RETRY, ambiguous=True, reason=WaitReason.DEADLINE),
+    # The caller's time is over, and it was long enough to tell against the provider.
+    Fault.NO_ANSWER: Row(live=QUEUE, worker=W_RETRY, breaker=MODEL, ambiguous=True, reason=WaitReason.DEADLINE),
     # The provider is in trouble.
     Fault.SERVER_ERROR: Row(live=RETRY, retries=2, worker=W_RETRY, breaker=MODEL),
     Fault.OVERLOADED: Row(live=RETRY, retries=1, throttled=True, worker=W_RELEASE, breaker=MODEL),
@@ -122,6 +124,9 @@ ADMISSION: Final[Mapping[Fault, Row]] = {
     Fault.QUOTA: Row(live=FAIL, worker=W_PARK, latch=True, reason=OPERATOR),
     Fault.KEY: Row(live=FAIL, worker=W_PARK, latch=True, reason=OPERATOR),
     Fault.MODEL_NOT_FOUND: Row(live=FAIL, worker=W_PARK, reason=OPERATOR),
+    # A firewall or a moderation on the way: one prompt may be meant, or all. The circuit finds out which, and holds
+    # the rest; an account or a lane must not stand still for one prompt.
+    Fault.FORBIDDEN: Row(live=FAIL, worker=W_RETRY, cap=3, breaker=MODEL, reason=OPERATOR),
     # The request is at fault.
     Fault.BAD_REQUEST: Row(live=FAIL, worker=W_FAIL),
     Fault.CONTEXT_TOO_LONG: Row(live=FAIL, worker=W_FAIL),

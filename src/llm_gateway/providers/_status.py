@@ -45,6 +45,8 @@ CODES: Final[Mapping[str, Fault]] = {
     # Keys.
     "invalid_api_key": Fault.KEY,
     "account_deactivated": Fault.KEY,
+    "insufficient_permissions": Fault.KEY,
+    "unsupported_country_region_territory": Fault.KEY,
     # Less, please.
     "slow_down": Fault.ACCELERATION,
     "ramp_limit_exceeded": Fault.ACCELERATION,
@@ -72,6 +74,8 @@ KINDS: Final[Mapping[str, Fault]] = {
     "request_too_large": Fault.BAD_REQUEST,
     "invalid_request_error": Fault.BAD_REQUEST,
 }
+# A vendor that refuses a key says so in its code; anybody on the way may answer with the bare status.
+TOLD_APART: Final[Mapping[int, Mapping[str, Fault]]] = {OK: KINDS, 403: {"permission_error": Fault.KEY}}
 # Read only where the code says no more than that the request is invalid, or that a limit was met. Those about money
 # must begin the message: it may quote a prompt, and a prompt must not be able to latch the account.
 PHRASES: Final[tuple[tuple[re.Pattern[str], Fault], ...]] = (
@@ -87,10 +91,11 @@ READ_FOR_PHRASES: Final[Mapping[int, frozenset[Fault]]] = {
 }
 VAGUE: Final = frozenset({"", "invalid_request_error", "permission_error", "rate_limit_error", "rate_limit_exceeded"})
 STATUSES: Final[Mapping[int, Fault]] = {
+    OK: Fault.UNKNOWN,
     400: Fault.BAD_REQUEST,
     401: Fault.KEY,
     402: Fault.QUOTA,
-    403: Fault.KEY,
+    403: Fault.FORBIDDEN,
     404: Fault.MODEL_NOT_FOUND,
     405: Fault.BAD_REQUEST,
     408: Fault.CONFLICT,
@@ -122,11 +127,15 @@ WORDS: Final[Mapping[Fault, str]] = {
     Fault.ACCELERATION: "asks for a slower increase of requests",
     Fault.QUOTA: "has no money or quota left on this account",
     Fault.KEY: "refuses the API key",
+    Fault.FORBIDDEN: "or something on the way to it forbids the request",
     Fault.MODEL_NOT_FOUND: "does not serve this model to this key",
     Fault.CONTEXT_TOO_LONG: "says that the prompt exceeds the context window",
     Fault.BAD_REQUEST: "refuses the request as invalid",
     Fault.MALFORMED: "did not answer: what came instead is a redirect, which is never followed, or empty",
     Fault.UNKNOWN: "answered in a way that is not known",
+}
+STEPS: Final[Mapping[Fault, str]] = {
+    Fault.FORBIDDEN: "If it meets this prompt only, it was moderated; if all, look at the firewall and the account.",
 }
 
 
@@ -180,9 +189,8 @@ def fault_of(refusal: Refusal) -> Fault:
     phrased = _by_phrase(refusal) if VAGUE.issuperset(refusal.codes) else None
     if phrased is not None:
         return phrased
-    if refusal.told_status == OK:
-        return next((KINDS[code] for code in refusal.codes if code in KINDS), Fault.UNKNOWN)
-    return _by_status(refusal.told_status)
+    told = TOLD_APART.get(refusal.told_status, {})
+    return next((told[code] for code in refusal.codes if code in told), _by_status(refusal.told_status))
 
 
 def refused(refusal: Refusal, info: ErrorInfo) -> LLMGatewayError:
@@ -205,7 +213,7 @@ def refused(refusal: Refusal, info: ErrorInfo) -> LLMGatewayError:
         no_retry=refusal.headers.get("x-should-retry", "").strip().lower() == "false",
         detail=Masked((text_at(refusal.error, "message") or refusal.text)[:LONGEST_DETAIL]),
     )
-    return kind(f"{info.provider} {WORDS[fault]}.", retry_after=hint, info=filled)
+    return kind(f"{info.provider} {WORDS[fault]}.", retry_after=hint, next_step=STEPS.get(fault), info=filled)
 
 
 def _by_phrase(refusal: Refusal) -> Fault | None:
