@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from dataclasses import replace
 from secrets import token_hex
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from llm_gateway._callers import GRACE, Patience
 from llm_gateway._core.admission import ADMISSION, LiveAction
 from llm_gateway._core.jobs import AdoptedBy, JobView, NewJob
 from llm_gateway._core.outcomes import Completed, Pending, WaitReason
@@ -20,18 +23,22 @@ from llm_gateway._pipeline import Call
 from llm_gateway._settlement import Settlement, stop
 from llm_gateway._tickets import Tickets
 from llm_gateway.errors import (
+    ClientClosed,
     DeadlineExceeded,
+    DurabilityUnknown,
     ErrorInfo,
     IdempotencyConflict,
     InvalidOutput,
     LLMGatewayError,
     ProviderUnavailable,
+    QueueUnavailable,
 )
 from llm_gateway.protocols import QueueBackend
 
 __all__ = ["Asking", "Desk", "Question", "desk_of", "with_key"]
 
 T = TypeVar("T")
+logger: Final = logging.getLogger("llm_gateway")
 RESERVE: Final = 0.25
 RESERVED_SHARE: Final = 0.1
 
@@ -43,7 +50,7 @@ class Question(NamedTuple, Generic[T]):
         tenant: Who asks.
         request: What is asked.
         output_type: What the answer must be.
-        timeout: Seconds the caller waits.
+        patience: How long the caller waits.
         queueing: Whether a queue may take it.
         output_retries: How often an invalid answer is asked for again.
     """
@@ -51,7 +58,7 @@ class Question(NamedTuple, Generic[T]):
     tenant: str
     request: LLMRequest
     output_type: OutputType[T]
-    timeout: float
+    patience: Patience
     queueing: bool
     output_retries: int = 0
 
@@ -79,24 +86,31 @@ class Asking:
         Raises:
             LLMGatewayError: of the class that tells what happened.
         """
-        if self._desk is not None and question.request.idempotency_key is not None:
-            known = await self._known(self._desk, question)
-            if known is not None:
-                return known
-        desk = self._desk if question.queueing else None
-        deadline = self._clock.monotonic() + question.timeout
-        retries_left, earlier = question.output_retries, tuple[Attempt, ...]()
+        with self._engine.callers.waiting(question.patience):
+            if self._desk is not None and question.request.idempotency_key is not None:
+                known = await question.patience.bound(self._known(self._desk, question), _queue_too_late)
+                if known is not None:
+                    return known
+            return await self._asked(question, self._desk if question.queueing else None)
+
+    async def _asked(self, question: Question[T], desk: Desk | None) -> Completed[T] | Pending:
+        patience = question.patience
+        retries_left, earlier, replayable = question.output_retries, tuple[Attempt, ...](), True
         while True:
-            call = self._engine.prepare(question.request, question.output_type.schema, deadline=deadline)
-            call.earlier = earlier
+            call = self._engine.prepare(question.request, question.output_type.schema, deadline=patience.deadline)
+            call.earlier, call.replayable = earlier, replayable
             outcome = await self._asked_once(question, call, desk)
             if isinstance(outcome, Pending):
                 return outcome
             try:
                 return await self._completed(question, call, outcome)
             except InvalidOutput as error:
+                if outcome.receipt.source != "live":
+                    # Kept for a type that allowed more; nobody has been asked for this one yet.
+                    replayable = False
+                    continue
                 call.blame(Fault.INVALID_OUTPUT)
-                if retries_left <= 0 or self._clock.monotonic() >= deadline:
+                if retries_left <= 0 or patience.over:
                     raise error.having(_merged(error, call)) from None
             retries_left, earlier = retries_left - 1, call.history
 
@@ -120,41 +134,54 @@ class Asking:
     async def _asked_once(self, question: Question[T], call: Call, desk: Desk | None) -> StoredResult | Pending:
         try:
             if desk is None:
-                return await self._without_queue(question, call)
+                return await self._without_queue(call, question.patience)
             return await self._with_queue(question, call, desk)
         except LLMGatewayError as error:
             # Tries that ended before this error are part of its story.
             raise error.having(_merged(error, call)) from None
 
-    async def _without_queue(self, question: Question[T], call: Call) -> StoredResult:
+    async def _without_queue(self, call: Call, patience: Patience) -> StoredResult:
+        # A try ends itself at the deadline and then knows how much was sent; this limit is for what does not.
+        left = patience.left
+        limit = asyncio.timeout(left + RESERVE)
         try:
-            # A try ends itself at the deadline and then knows how much was sent; this one is for what does not.
-            left = self._left(call)
-            async with asyncio.timeout(left + RESERVE):
-                return await self._engine.live(call, left, replayable=True)
+            async with limit:
+                with patience.cuts(limit):
+                    return await self._engine.live(call, left)
         except TimeoutError:
-            raise self._too_late(call) from None
+            raise _given_up(call, patience) from None
 
     async def _with_queue(self, question: Question[T], call: Call, desk: Desk) -> StoredResult | Pending:
+        patience = question.patience
         # A try may outlast the caller: then its answer completes the ticket, and nothing is paid twice.
         work = asyncio.create_task(
-            self._engine.live(call, self._engine.parts.http.attempt_timeout, replayable=True),
-            name="llm_gateway call",
+            self._engine.live(call, self._engine.parts.http.attempt_timeout), name="llm_gateway call"
         )
-        left = self._left(call)
         try:
-            await asyncio.wait({work}, timeout=left - min(RESERVE, left * RESERVED_SHARE))
-            job = None if work.done() or not call.sending else await self._adoption_of(question, call, desk)
+            await self._work_or_patience_ends(work, patience)
+            job = None
+            if call.sending and not work.done():
+                job = await patience.bound(self._adoption_of(question, call, desk), _queue_too_late)
         except BaseException:
             await stop(work)
             raise
         if job is not None:
-            return await desk.tickets.pending(await self._adopted(job, question, call, desk, work=work))
+            adopted = self._adopted(job, question, call, desk, work=work)
+            return await desk.tickets.pending(await patience.bound(adopted, _unknown(question.request, job)))
         if not work.done():
             await stop(work)
             if work.cancelled():
-                return await self._queued(question, call, desk, self._too_late(call))
+                return await self._queued(question, call, desk, _given_up(call, patience))
         return await self._ended(question, call, desk, work)
+
+    @staticmethod
+    async def _work_or_patience_ends(work: asyncio.Task[StoredResult], patience: Patience) -> None:
+        """Wait as long as leaves time to store a ticket."""
+        sent_away = asyncio.get_running_loop().create_future()
+        left = patience.left
+        until = left - min(RESERVE, left * RESERVED_SHARE)
+        with patience.woken_by(sent_away.cancel):
+            await asyncio.wait({work, sent_away}, timeout=until, return_when=asyncio.FIRST_COMPLETED)
 
     async def _ended(
         self, question: Question[T], call: Call, desk: Desk, work: asyncio.Task[StoredResult]
@@ -167,29 +194,34 @@ class Asking:
             return await self._queued(question, call, desk, error)
 
     async def _queued(self, question: Question[T], call: Call, desk: Desk, error: LLMGatewayError) -> Pending:
-        keyed = with_key(question.request)
-        job = await desk.tickets.new_job(
-            question.tenant,
-            keyed,
-            question.output_type.schema,
-            priority=Priority.INTERACTIVE,
+        made = self._job_of(
+            question,
+            call,
+            desk,
             reason=ADMISSION[error.fault or Fault.UNKNOWN].reason,
             delay=call.decision.delay,
-            history=call.history,
         )
-        enqueued = await desk.tickets.store(job, keyed)
+        job = await question.patience.bound(made, _queue_too_late)
+        late = _unknown(question.request, job)
+        enqueued = await question.patience.bound(desk.tickets.store(job, _keyed(question.request, job)), late)
         self._engine.observe_call(call, "queued", error)
         return await desk.tickets.pending(enqueued.job)
 
     async def _adoption_of(self, question: Question[T], call: Call, desk: Desk) -> NewJob:
         """Make the job that the running try will be the first attempt of."""
         call.live = False
+        reason = WaitReason.SHUTDOWN if question.patience.ended else WaitReason.DEADLINE
+        return await self._job_of(question, call, desk, reason=reason)
+
+    @staticmethod
+    async def _job_of(question: Question[T], call: Call, desk: Desk, *, reason: str, delay: float = 0.0) -> NewJob:
         return await desk.tickets.new_job(
             question.tenant,
             with_key(question.request),
             question.output_type.schema,
             priority=Priority.INTERACTIVE,
-            reason=WaitReason.DEADLINE,
+            reason=reason,
+            delay=delay,
             history=call.history,
         )
 
@@ -197,8 +229,7 @@ class Asking:
         self, job: NewJob, question: Question[T], call: Call, desk: Desk, *, work: asyncio.Task[StoredResult]
     ) -> JobView:
         """Store the ticket under lease; from here on the try belongs to it, whatever becomes of the caller."""
-        keyed = question.request.model_copy(update={"idempotency_key": job.idempotency_key})
-        adoption = self._leased(job, keyed, desk, work=work, call=call)
+        adoption = self._leased(job, _keyed(question.request, job), desk, work=work, call=call)
         stored = await asyncio.shield(self._engine.adopted.start(adoption, f"adoption by {job.ticket_id}"))
         self._engine.observe_call(call, "queued")
         return stored
@@ -214,6 +245,8 @@ class Asking:
             await stop(work)
             raise
         if enqueued.lease is None:
+            # The ticket has somebody else's call; what this one had cost stands in no receipt.
+            logger.warning("A call beside the one of ticket %s was given up; it may be billed", enqueued.job.ticket_id)
             await stop(work)
         else:
             name = f"adopted call of {enqueued.job.ticket_id}"
@@ -228,19 +261,11 @@ class Asking:
             call.blame(error.fault or Fault.UNKNOWN)
             raise error.tried(call.history) from None
         if response.receipt.source == "live":
-            await self._engine.keep_receipt(response.receipt)
+            await self._engine.show_receipt(response.receipt, question.patience.left + GRACE)
             await self._engine.remember(call, result)
         self._engine.observe_call(call, "ok")
         request = question.request
         return Completed(response, metadata=request.metadata, correlation_id=request.correlation_id)
-
-    def _left(self, call: Call) -> float:
-        return max(call.deadline - self._clock.monotonic(), 0.001)
-
-    @staticmethod
-    def _too_late(call: Call) -> DeadlineExceeded:
-        message = f"{call.prepared.provider} did not answer within the timeout."
-        return DeadlineExceeded(message, info=call.info(Fault.DEADLINE)).tried(call.history)
 
 
 def desk_of(engine: Engine, queue: QueueBackend | None) -> Desk | None:
@@ -256,6 +281,35 @@ def with_key(request: LLMRequest) -> LLMRequest:
     if request.idempotency_key is not None:
         return request
     return request.model_copy(update={"idempotency_key": token_hex(16)})
+
+
+def _keyed(request: LLMRequest, job: NewJob) -> LLMRequest:
+    """Return the request with the key of its job."""
+    return request.model_copy(update={"idempotency_key": job.idempotency_key})
+
+
+def _given_up(call: Call, patience: Patience) -> LLMGatewayError:
+    if patience.ended:
+        message = "The client was closed before there was an answer."
+        step = "Ask again with another client; a try that was cut short may be billed."
+        return ClientClosed(message, next_step=step, info=call.info(Fault.CANCELLED)).tried(call.history)
+    message = f"{call.prepared.provider} did not answer within the timeout."
+    return DeadlineExceeded(message, info=call.info(Fault.DEADLINE)).tried(call.history)
+
+
+def _queue_too_late() -> QueueUnavailable:
+    message = "The queue did not answer within the timeout."
+    return QueueUnavailable(message)
+
+
+def _unknown(request: LLMRequest, job: NewJob) -> Callable[[], DurabilityUnknown]:
+    def late() -> DurabilityUnknown:
+        message = "The queue did not say within the timeout whether it has stored the request."
+        error = DurabilityUnknown(message)
+        error.request = _keyed(request, job)
+        return error
+
+    return late
 
 
 def _merged(error: LLMGatewayError, call: Call) -> ErrorInfo:

@@ -6,13 +6,13 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Final
 
 from llm_gateway._background import Background
+from llm_gateway._callers import Callers
 from llm_gateway._core.circuit import CircuitChange, CircuitKey, CircuitState
 from llm_gateway._core.environments import Environment
 from llm_gateway._core.fingerprint import cache_key
@@ -26,6 +26,7 @@ from llm_gateway._core.receipts import receipt_of
 from llm_gateway._core.requests import LLMRequest
 from llm_gateway._core.responses import Receipt
 from llm_gateway._core.schema import OutputSchema
+from llm_gateway._null import NullSink
 from llm_gateway._pinning import Pins
 from llm_gateway._pipeline import Admitting, Answer, Call, Guarding, Layer, Sending, latched
 from llm_gateway._retrying import Retrying
@@ -37,7 +38,7 @@ from llm_gateway.errors import (
     PayloadTooLarge,
     QueueError,
 )
-from llm_gateway.parts import Parts, refuse_forbidden
+from llm_gateway.parts import Parts, refuse_forbidden, require_fitting
 from llm_gateway.protocols import Provider, QueueBackend
 
 __all__ = ["HEARTBEAT_FRESH", "Engine"]
@@ -57,12 +58,15 @@ class Engine:
         self, providers: Sequence[Provider], queue: QueueBackend | None, parts: Parts, environment: Environment
     ) -> None:
         refuse_forbidden(environment, providers, queue, parts)
+        require_fitting(parts)
         self.environment = environment
         self.providers: Mapping[str, Provider] = MappingProxyType(_by_name(providers))
         self.queue = queue
         self.parts = parts
         self.latches = Latches()
         self.pins = Pins(queue, parts.clock)
+        self.callers = Callers()
+        self.followers = Callers()
         self.adopted = Background()
         self.settlements = Background()
         self._background = Background()
@@ -72,8 +76,7 @@ class Engine:
         self._pid = 0
         self._asked: dict[Lane, None] = {}
         self._mended: set[tuple[str, str]] = set()
-        self._in_flight = 0
-        self._idle = asyncio.Event()
+        self._keeps_receipts = not isinstance(parts.sink, NullSink)
         self._closed = False
         self._ended = False
         self._circuits_changed = asyncio.Event()
@@ -95,14 +98,18 @@ class Engine:
         return True
 
     async def aclose(self) -> None:
-        """Let calls that tickets adopted end or go back, end background work, then close the parts."""
+        """Let calls end, or hand them to the queue, end background work, then close the parts."""
         self._closed = True
         # Closing that was cancelled is taken up again by the next call.
         if self._ended:
             return
         until = asyncio.get_running_loop().time() + self.parts.worker.drain_timeout
-        await self._all_answered()
-        # Adopted calls are among those: they get what is left of the one drain timeout.
+        # Whoever only follows a ticket can do so with another client.
+        self.followers.send_away()
+        await self.callers.gone(self.parts.worker.drain_timeout)
+        self.callers.send_away()
+        await self.callers.gone(SETTLING_SECONDS)
+        # Calls that tickets have adopted get what is left of the one drain timeout.
         await self.adopted.settled(max(until - asyncio.get_running_loop().time(), 0.0))
         await self.adopted.aclose()
         await self.settlements.settled(SETTLING_SECONDS)
@@ -115,14 +122,6 @@ class Engine:
         if self.queue is not None:
             await self.queue.aclose()
         self._ended = True
-
-    async def _all_answered(self) -> None:
-        """Give calls that are under way the drain timeout to end."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.parts.worker.drain_timeout):
-                while self._in_flight > 0:
-                    self._idle.clear()
-                    await self._idle.wait()
 
     def keep_running(
         self,
@@ -152,6 +151,11 @@ class Engine:
         if self._loop is not asyncio.get_running_loop():
             message = "This client was opened in another event loop."
             raise ConfigurationError(message, next_step="Open a client in each event loop.")
+
+    def in_use(self) -> Callers:
+        """Count a caller in while a block runs, so that closing waits for it; refuses as `require_open` does."""
+        self.require_open()
+        return self.callers
 
     def prepare(self, request: LLMRequest, schema: OutputSchema, *, deadline: float, live: bool = True) -> Call:
         """Turn a request into a call, without I/O.
@@ -184,14 +188,14 @@ class Engine:
             live=live,
         )
 
-    async def live(self, call: Call, timeout: float, *, replayable: bool = False) -> StoredResult:
-        """Carry out a live call: retries and all. *replayable*: a development cache may answer it.
+    async def live(self, call: Call, timeout: float) -> StoredResult:
+        """Carry out a live call: retries and all. If it is replayable, a development cache may answer it.
 
         Raises:
             LLMGatewayError: with ``call.decision`` saying whether a queue should take it.
         """
         # Without a cache nobody would read the key or the written result.
-        if not replayable or self.environment.strict or not self.parts.replays:
+        if not call.replayable or self.environment.strict or not self.parts.replays:
             return await self._result(self._live, call, timeout)
         entry = await self.parts.cache.get(cache_key(call.prepared, call.request.sample))
         return _replayed(entry) if entry is not None else await self._result(self._live, call, timeout)
@@ -227,6 +231,12 @@ class Engine:
         if error := self.latches.refusal(call.account, now):
             raise latched(call, error, self.latches.canary_in(call.account, now))
 
+    async def show_receipt(self, receipt: Receipt, patience: float) -> None:
+        """Hand a receipt to the sink, and wait up to *patience* seconds until it is written; it is written anyway."""
+        if self._keeps_receipts:
+            writing = self.settlements.start(self.keep_receipt(receipt), "receipt")
+            await asyncio.wait({writing}, timeout=patience)
+
     async def keep_receipt(self, receipt: Receipt) -> None:
         """Hand a receipt to the sink; a sink that fails costs nobody their answer."""
         try:
@@ -247,12 +257,7 @@ class Engine:
         )
 
     async def _result(self, path: Layer, call: Call, timeout: float) -> StoredResult:
-        self._in_flight += 1
-        try:
-            answer: Answer = await path(call, timeout)
-        finally:
-            self._in_flight -= 1
-            self._idle.set()
+        answer: Answer = await path(call, timeout)
         receipt = receipt_of(call.request, call.prepared, answer.reply, attempts=call.history, signals=answer.signals)
         return StoredResult(text=answer.reply.text, receipt=receipt)
 
@@ -340,6 +345,12 @@ class Engine:
         """Take note that an account works again, and let its lanes go on."""
         self._mended.add(account)
         self._circuits_changed.set()
+
+    def mirror_outage(self, lane: Lane) -> None:
+        """Give a lane that may be new to the queue the state its circuits have here, in the background."""
+        key = self.key_of(lane)
+        if key is not None and self.parts.breaker.snapshot(key).state is not CircuitState.CLOSED:
+            self._circuits_changed.set()
 
     async def mirror_lane(self, queue: QueueBackend, lane: Lane) -> None:
         """Copy the state of a lane's circuits into its gate."""

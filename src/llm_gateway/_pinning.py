@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
+from llm_gateway._callers import GRACE
 from llm_gateway._core.jobs import Lane
 from llm_gateway._facts import Fault
 from llm_gateway._pipeline import Call
@@ -50,23 +52,29 @@ class Pins:
     async def _asked(self, call: Call, place: tuple[str, str, Lane], served: str) -> str:
         if self._queue is None:
             return served
-        for pause in PAUSES:
-            try:
-                return await self._queue.pin(*place, served)
-            except QueueError:
-                # The answer in hand is paid for; a queue that is back in a moment saves it.
-                if call.live and self._clock.monotonic() + pause > call.deadline:
-                    break
-                await self._clock.sleep(pause)
         try:
-            return await self._queue.pin(*place, served)
-        except QueueError:
+            async with asyncio.timeout(
+                max(call.deadline - self._clock.monotonic(), 0.0) + GRACE if call.live else None
+            ):
+                return await self._patiently(self._queue, call, place, served)
+        except (QueueError, TimeoutError):
             # Handed out unchecked, it could be a second model's in a group that counts on one. A caller gets an error
             # and may ask again; a worker gives the job back as after any failed attempt. Either way an answer may
             # have been paid for in vain, but no request is lost and no two models are mixed silently.
             message = "The model of the group could not be compared: the queue does not answer."
         step = "Restore the queue and ask again; the answer was dropped, and may be billed."
         raise QueueUnavailable(message, next_step=step, info=call.info(Fault.MODEL_UNCHECKED))
+
+    async def _patiently(self, queue: QueueBackend, call: Call, place: tuple[str, str, Lane], served: str) -> str:
+        for pause in PAUSES:
+            try:
+                return await queue.pin(*place, served)
+            except QueueError:
+                # The answer in hand is paid for; a queue that is back in a moment saves it.
+                if call.live and self._clock.monotonic() + pause > call.deadline:
+                    break
+                await self._clock.sleep(pause)
+        return await queue.pin(*place, served)
 
     def _remember(self, place: tuple[str, str, Lane], pinned: str) -> None:
         while len(self._known) >= self._most:

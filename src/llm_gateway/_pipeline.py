@@ -57,6 +57,7 @@ class Call:
         live: Whether a caller waits; False in a worker, and once a ticket has adopted the call.
         attempts: Every try so far.
         earlier: Tries of the same question before this call: answers that were not valid.
+        replayable: Whether a development cache may answer.
         sending: Whether a try is with the provider right now.
         permit: A permit a worker took before it claimed the job.
         decision: What the admission table said when the call ended in an error.
@@ -71,6 +72,7 @@ class Call:
     live: bool = True
     attempts: list[Attempt] = field(default_factory=list[Attempt])
     earlier: tuple[Attempt, ...] = ()
+    replayable: bool = True
     sending: bool = False
     permit: Permit | None = None
     decision: LiveDecision = UNDECIDED

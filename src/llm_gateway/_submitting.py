@@ -9,16 +9,17 @@ from datetime import datetime
 from typing import TypeVar
 
 from llm_gateway._asking import Desk, with_key
+from llm_gateway._callers import Patience
 from llm_gateway._core.circuit import CircuitKey
 from llm_gateway._core.given import require_cursor, require_name, require_request, require_ticket_id
 from llm_gateway._core.health import Health, LaneHealth
 from llm_gateway._core.intake import check_erasure, dead_letter
-from llm_gateway._core.jobs import Enqueued, ErasureReport, JobView, Lane, LaneGate, LaneStats, NewJob
+from llm_gateway._core.jobs import Enqueued, ErasureReport, JobEvent, JobView, Lane, LaneGate, LaneStats, NewJob
 from llm_gateway._core.outcomes import Completed, Pending, TicketEvent, TicketStatus, WaitReason
 from llm_gateway._core.requests import LLMRequest, Priority
 from llm_gateway._core.schema import OutputSchema, OutputType
 from llm_gateway._engine import Engine
-from llm_gateway.errors import ConfigurationError, DurabilityUnknown, LLMGatewayError
+from llm_gateway.errors import ClientClosed, ConfigurationError, DurabilityUnknown, LLMGatewayError
 
 __all__ = ["Submitting"]
 
@@ -61,7 +62,7 @@ class Submitting:
                 outcomes.append(error)
         replies = iter(await desk.queue.enqueue_many(jobs))
         for lane in {job.lane for job in jobs}:
-            await desk.tickets.tell_of_outage(lane)
+            self._engine.mirror_outage(lane)
         return [
             outcome if outcome is not None else await self._told(desk, next(replies), request)
             for outcome, request in zip(outcomes, keyed, strict=True)
@@ -86,14 +87,18 @@ class Submitting:
         """Wait up to *timeout* seconds for the end of a ticket."""
         desk = self._required()
         job = await self._current(desk, tenant, ticket_id)
+        patience = Patience(self._engine.parts.clock, timeout)
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
-                while not job.state.terminal:
-                    job = await desk.queue.wait(tenant, ticket_id, beyond=job.version)
+                with self._engine.followers.waiting(patience), patience.cuts(limit):
+                    while not job.state.terminal:
+                        job = await desk.queue.wait(tenant, ticket_id, beyond=job.version)
         except TimeoutError:
             if not limit.expired():  # a backend's own
                 raise
+        if patience.ended and not job.state.terminal:
+            raise _sent_away()
         return await desk.tickets.outcome(job, output_type)
 
     async def cancel(self, tenant: str, ticket_id: str) -> TicketStatus:
@@ -117,7 +122,7 @@ class Submitting:
             error.next_step = "Requeue the ticket again: it becomes one new ticket at most."
             raise
         await desk.tickets.require_kept(enqueued)
-        await desk.tickets.tell_of_outage(job.lane)
+        self._engine.mirror_outage(job.lane)
         return await desk.tickets.pending(enqueued.job)
 
     async def erase(self, tenant: str, *, ticket: str | None, subject: str | None, everything: bool) -> ErasureReport:
@@ -154,9 +159,20 @@ class Submitting:
         desk = self._required()
         cursor = after
         while True:
-            for event in await desk.queue.events(tenant, group=group, after=cursor):
+            for event in await self._next_events(desk, tenant, group, cursor):
                 cursor = event.cursor
                 yield await desk.tickets.event(event)
+
+    async def _next_events(self, desk: Desk, tenant: str, group: str | None, after: str | None) -> Sequence[JobEvent]:
+        patience, limit = Patience(self._engine.parts.clock, math.inf), asyncio.timeout(None)
+        try:
+            async with limit:
+                with self._engine.in_use(), self._engine.followers.waiting(patience), patience.cuts(limit):
+                    return await desk.queue.events(tenant, group=group, after=after)
+        except TimeoutError:
+            if not limit.expired():  # a backend's own
+                raise
+        raise _sent_away()
 
     async def health(self) -> Health:
         """Tell how things stand, without asking any provider."""
@@ -228,6 +244,11 @@ class Submitting:
             message = "This client has no queue."
             raise ConfigurationError(message, next_step="Configure a queue to submit and follow tickets.")
         return self._desk
+
+
+def _sent_away() -> ClientClosed:
+    message = "The client closes."
+    return ClientClosed(message, next_step="Follow the ticket with another client; the queue keeps it.")
 
 
 def _empty(lane: Lane) -> LaneStats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,6 @@ from uuid import UUID, uuid5
 
 from pydantic_core import PydanticSerializationError
 
-from llm_gateway._core.circuit import CircuitState
 from llm_gateway._core.fingerprint import content_of
 from llm_gateway._core.intake import requeue_key, successor
 from llm_gateway._core.jobs import AdoptedBy, Enqueued, JobEvent, JobView, Lane, LaneStats, NewJob
@@ -44,6 +44,7 @@ __all__ = ["Tickets", "in_queue", "raise_for_state"]
 T = TypeVar("T")
 logger: Final = logging.getLogger("llm_gateway")
 EVENT_NAMESPACE: Final = UUID("6f4f6c1e-6f0b-5a53-9f6e-1a8e0c1f5d42")
+ESTIMATING: Final = 0.1
 PAYLOAD, RESULT = "payload", "result"
 
 
@@ -129,7 +130,7 @@ class Tickets:
             error.request = request
             raise
         await self.require_kept(enqueued)
-        await self.tell_of_outage(job.lane)
+        self._engine.mirror_outage(job.lane)
         return enqueued
 
     async def require_kept(self, enqueued: Enqueued) -> None:
@@ -140,19 +141,6 @@ class Tickets:
         """
         if not enqueued.created:
             await self._queue.get(enqueued.job.tenant, enqueued.job.ticket_id)
-
-    async def tell_of_outage(self, lane: Lane) -> None:
-        """Give a lane that may be new to the queue the state its circuits have here."""
-        breaker_key = self._engine.key_of(lane)
-        if breaker_key is None:
-            return
-        if self._engine.parts.breaker.snapshot(breaker_key).state is CircuitState.CLOSED:
-            return
-        try:
-            await self._engine.mirror_lane(self._queue, lane)
-        except QueueError as error:
-            # The request is stored by now, and whoever submitted it must be told so.
-            logger.warning("A circuit could not be mirrored (%s)", type(error).__name__)
 
     async def pending(self, job: JobView) -> Pending:
         """Give the ticket of a job."""
@@ -260,19 +248,23 @@ class Tickets:
         data = await self._codec.open(sealed, tenant=job.tenant, ticket_id=job.ticket_id, kind=RESULT)
         return read_result(data)
 
-    async def _lanes(self) -> list[LaneStats]:
+    async def _lanes(self) -> list[LaneStats] | None:
+        """Tell of the lanes, if that takes but a moment: only an estimate hangs on it."""
         try:
-            return await self._queue.lanes()
-        except QueueError:
-            # Only an estimate hangs on it.
-            return []
+            async with asyncio.timeout(ESTIMATING):
+                return await self._queue.lanes()
+        except (QueueError, TimeoutError):
+            return None
 
     async def _attended(self, lane: Lane) -> bool:
         """Whether a worker stands ready for the lane; warns once when none does."""
         if self.workers_here > 0:
             return True
+        lanes = await self._lanes()
+        if lanes is None:
+            return False
         since = self._clock.now() - HEARTBEAT_FRESH
-        for stats in await self._lanes():
+        for stats in lanes:
             if stats.lane == lane and stats.last_heartbeat_at is not None and stats.last_heartbeat_at >= since:
                 return True
         if not self._warned:

@@ -13,6 +13,7 @@ from typing import Final, Literal, Self, TypeVar, cast, overload
 from pydantic import TypeAdapter
 
 from llm_gateway._asking import Asking, Question, desk_of
+from llm_gateway._callers import Patience
 from llm_gateway._core.given import (
     require_choice,
     require_name,
@@ -189,17 +190,17 @@ class LLMClient:
             TicketError: the ticket of this idempotency key ended without a result.
             ClientClosed: the client is not open.
         """
-        self._engine.require_open()
-        output = output_type_of(cast("type[T]", output_type))
-        question = Question(
-            tenant=self._tenant,
-            request=require_request(request),
-            output_type=output,
-            timeout=seconds_of(timeout),
-            queueing=require_choice(when_unavailable, "when_unavailable", WHEN_UNAVAILABLE) == "queue",
-            output_retries=require_whole(output_retries, "output_retries", at_least=0),
-        )
-        return await self._asking.ask(question)
+        with self._engine.in_use():
+            output = output_type_of(cast("type[T]", output_type))
+            question = Question(
+                tenant=self._tenant,
+                request=require_request(request),
+                output_type=output,
+                patience=Patience(self._engine.parts.clock, seconds_of(timeout)),
+                queueing=require_choice(when_unavailable, "when_unavailable", WHEN_UNAVAILABLE) == "queue",
+                output_retries=require_whole(output_retries, "output_retries", at_least=0),
+            )
+            return await self._asking.ask(question)
 
     async def submit(self, request: LLMRequest, *, output_type: Output[T] | type[str] = str) -> Pending:
         """Store a request for a worker, whatever the provider's state.
@@ -211,9 +212,9 @@ class LLMClient:
             ConfigurationError: the client has no queue.
             ClientClosed: the client is not open.
         """
-        self._engine.require_open()
-        schema = output_type_of(cast("type[T]", output_type)).schema
-        return await self._submitting.submit(self._tenant, require_request(request), schema)
+        with self._engine.in_use():
+            schema = output_type_of(cast("type[T]", output_type)).schema
+            return await self._submitting.submit(self._tenant, require_request(request), schema)
 
     async def submit_many(
         self, requests: Sequence[LLMRequest], *, output_type: Output[T] | type[str] = str
@@ -227,9 +228,9 @@ class LLMClient:
             ConfigurationError: the client has no queue.
             ClientClosed: the client is not open.
         """
-        self._engine.require_open()
-        schema = output_type_of(cast("type[T]", output_type)).schema
-        return await self._submitting.submit_many(self._tenant, requests, schema)
+        with self._engine.in_use():
+            schema = output_type_of(cast("type[T]", output_type)).schema
+            return await self._submitting.submit_many(self._tenant, requests, schema)
 
     async def status(self, ticket_id: str) -> TicketStatus:
         """Tell where a ticket stands.
@@ -238,8 +239,8 @@ class LLMClient:
             TicketNotFound: unknown, gone, or another tenant's.
             QueueError: the queue does not answer.
         """
-        self._engine.require_open()
-        return await self._submitting.status(self._tenant, require_ticket_id(ticket_id))
+        with self._engine.in_use():
+            return await self._submitting.status(self._tenant, require_ticket_id(ticket_id))
 
     @overload
     async def result(self, ticket_id: str, *, timeout: Duration = ...) -> Completed[str] | Pending: ...
@@ -260,10 +261,10 @@ class LLMClient:
             InvalidOutput: the answer is not valid for this output type.
             QueueError: the queue does not answer.
         """
-        self._engine.require_open()
-        output = output_type_of(cast("type[T]", output_type))
-        named = require_ticket_id(ticket_id)
-        return await self._submitting.result(self._tenant, named, output, seconds_of(timeout, at_least=0.0))
+        with self._engine.in_use():
+            output = output_type_of(cast("type[T]", output_type))
+            named = require_ticket_id(ticket_id)
+            return await self._submitting.result(self._tenant, named, output, seconds_of(timeout, at_least=0.0))
 
     async def cancel(self, ticket_id: str) -> TicketStatus:
         """Cancel a ticket unless it has ended, and tell where it stands.
@@ -271,13 +272,13 @@ class LLMClient:
         Raises:
             TicketNotFound: unknown, gone, or another tenant's.
         """
-        self._engine.require_open()
-        return await self._submitting.cancel(self._tenant, require_ticket_id(ticket_id))
+        with self._engine.in_use():
+            return await self._submitting.cancel(self._tenant, require_ticket_id(ticket_id))
 
     async def cancel_group(self, group: str) -> int:
         """Cancel every ticket of *group* that has not ended, and return how many; `InvalidRequest` if it is no name."""
-        self._engine.require_open()
-        return await self._submitting.cancel_group(self._tenant, require_name(group, "group"))
+        with self._engine.in_use():
+            return await self._submitting.cancel_group(self._tenant, require_name(group, "group"))
 
     async def requeue(self, ticket_id: str) -> Pending:
         """Store a failed request anew under a new ticket; asked again, it returns that ticket.
@@ -286,8 +287,8 @@ class LLMClient:
             TicketNotFound: unknown, gone, or another tenant's; also when the new ticket was erased.
             QueueError: it has not failed, its request is no longer kept, or it could not be stored.
         """
-        self._engine.require_open()
-        return await self._submitting.requeue(self._tenant, require_ticket_id(ticket_id))
+        with self._engine.in_use():
+            return await self._submitting.requeue(self._tenant, require_ticket_id(ticket_id))
 
     async def erase(
         self, *, ticket: str | None = None, subject: str | None = None, everything: bool = False
@@ -300,8 +301,8 @@ class LLMClient:
             InvalidRequest: not exactly one was given, or no name.
             TicketNotFound: the ticket is unknown, gone, or another tenant's.
         """
-        self._engine.require_open()
-        return await self._submitting.erase(self._tenant, ticket=ticket, subject=subject, everything=everything)
+        with self._engine.in_use():
+            return await self._submitting.erase(self._tenant, ticket=ticket, subject=subject, everything=everything)
 
     def events(self, *, group: str | None = None, after: str | None = None) -> AsyncIterator[TicketEvent]:
         """Follow status changes, of one group or all, from now on or after an event's cursor; else `InvalidRequest`."""
@@ -363,8 +364,8 @@ class LLMClient:
 
     async def health(self) -> Health:
         """Tell how things stand, without asking any provider."""
-        self._engine.require_open()
-        return await self._submitting.health()
+        with self._engine.in_use():
+            return await self._submitting.health()
 
     @asynccontextmanager
     async def worker(

@@ -69,7 +69,7 @@ class BreakerOptions(Options):
         jitter: Share by which the open time varies, either way.
         max_probes: Calls let through at once while half-open.
         success_threshold: Probes in a row that must succeed.
-        probe_lease: Seconds after which a probe that was not given back is void.
+        probe_lease: Seconds after which a probe that was not given back is void; above the HTTP attempt timeout.
     """
 
     consecutive_failures: Count = 5

@@ -26,7 +26,7 @@ from llm_gateway.protocols import (
     ResponseCache,
 )
 
-__all__ = ["Parts", "refuse_forbidden"]
+__all__ = ["Parts", "refuse_forbidden", "require_fitting"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +93,18 @@ def refuse_forbidden(
     message = f"This client cannot keep its promises in {environment.value}: {'; '.join(problems)}."
     step = "Take out or replace what is named; a development environment takes everything."
     raise ConfigurationError(message, next_step=step)
+
+
+def require_fitting(parts: Parts) -> None:
+    """Refuse options of parts that cannot work together.
+
+    Raises:
+        ConfigurationError: a probe would be given up while its call may still run, and a second one go out.
+    """
+    lease, attempt = parts.breaker.probe_lease, parts.http.attempt_timeout
+    if lease <= attempt:
+        message = f"A probe lasts up to {attempt:g} s (http.attempt_timeout) but is given up after {lease:g} s."
+        raise ConfigurationError(message, next_step="Make breaker.probe_lease longer than http.attempt_timeout.")
 
 
 def _broken_promises(environment: Environment, queue: QueueBackend | None, parts: Parts) -> list[str]:

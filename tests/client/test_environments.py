@@ -16,7 +16,9 @@ from pydantic import SecretStr
 
 from llm_gateway import ConfigurationError, Environment, LLMClient, LLMRequest, Parts, Settings
 from llm_gateway._core.environments import EVERYWHERE
+from llm_gateway.breakers.gate import CircuitGate
 from llm_gateway.caches.dev import DevCache
+from llm_gateway.options import BreakerOptions
 from llm_gateway.providers.mock import MockProvider
 from llm_gateway.providers.openai import OpenAIProvider
 from llm_gateway.publishers.memory import MemoryPublisher
@@ -363,3 +365,11 @@ async def test_development_wires_the_mock(tmp_path: Path, monkeypatch: pytest.Mo
         health = await client.health()
         await client.complete(LLMRequest(provider="mock", model="mock-1", prompt="Say hello."))
     assert (health.providers, health.queue, health.durable) == (("mock",), "MemoryQueue", False)
+
+
+@pytest.mark.parametrize("lease", [299.0, 300.0])
+def test_probe_that_would_be_given_up_too_soon(lease: float) -> None:
+    """A lease of probes that ends before an attempt may is refused, and both options are named."""
+    parts = Parts(environment=Environment.TESTING, breaker=CircuitGate(BreakerOptions(probe_lease=lease)))
+    with pytest.raises(ConfigurationError, match=r"http\.attempt_timeout.*breaker\.probe_lease"):
+        LLMClient([FakeProvider()], None, parts)

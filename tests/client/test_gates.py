@@ -111,6 +111,7 @@ async def test_new_lane_is_told(desk: Desk, client: LLMClient, question: LLMRequ
     desk.breaker.force_open(LANE)
     await desk.clock.run_for(0.0)
     await client.submit_many([question])
+    await desk.clock.run_for(0.0)
     (stats,) = await desk.queue.lanes()
     assert stats.gate.circuit == "open"
 

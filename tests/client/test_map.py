@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Annotated, cast
 
 import pytest
+from pydantic import AfterValidator, TypeAdapter
 from tests.client.desk import Desk, outage
 
 from llm_gateway import Completed, Item, LLMClient, LLMRequest, Pending
@@ -172,6 +173,27 @@ async def test_complete_uses_the_cache(desk: Desk, cached: LLMClient, question: 
             for request in (question, question, question.model_copy(update={"sample": 1}), *pairs(1))
         ]
     assert (sources, len(desk.provider.calls)) == (["live", "dev_cache", "live", "live"], 3)
+
+
+async def test_replay_that_is_no_longer_valid(desk: Desk, cached: LLMClient, question: LLMRequest) -> None:
+    """An answer that a stricter check of the same schema refuses is not replayed: the question is asked anew."""
+    desk.provider.script('{"value": 3}', '{"value": 9}')
+    strict = TypeAdapter[int](Annotated[int, AfterValidator(at_least_five)])
+    async with cached as client:
+        loose = await client.complete(question, output_type=int)
+        asked = [await client.complete(question, output_type=strict) for _ in range(2)]
+    assert isinstance(loose, Completed)
+    values = [one.response.output for one in asked if isinstance(one, Completed)]
+    sources = [one.response.receipt.source for one in asked if isinstance(one, Completed)]
+    assert (3, [9, 9], ["live", "dev_cache"]) == (loose.response.output, values, sources)
+
+
+def at_least_five(value: int) -> int:
+    """Refuse small numbers; a schema knows nothing of that."""
+    if value < 5:
+        message = "too small"
+        raise ValueError(message)
+    return value
 
 
 async def test_submit_never_uses_the_cache(desk: Desk, cached: LLMClient, question: LLMRequest) -> None:

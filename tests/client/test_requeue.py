@@ -146,4 +146,5 @@ async def test_during_an_outage(desk: Desk, client: LLMClient, question: LLMRequ
     await desk.clock.run_for(60.0)
     assert {type(task.exception()) for task in asking} == {ProviderUnavailable}
     assert (await client.requeue(dead)).ticket.reason == "submitted"
+    await desk.clock.run_for(0.0)
     assert {stats.gate.circuit for stats in await desk.queue.lanes()} == {"open"}

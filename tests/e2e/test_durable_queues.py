@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,10 +17,11 @@ from tests.faults.stage import LeapingClock, question
 from tests.queues.redis_bench import QUICK, namespace
 from tests.queues.redis_server import BINARIES, RedisServer
 
-from llm_gateway import Completed, Environment, LLMClient, Parts, Pending, TicketEvent
+from llm_gateway import Completed, Environment, LLMClient, LLMRequest, Parts, Pending, TicketEvent
 from llm_gateway._core.circuit import CircuitState
 from llm_gateway._core.jobs import LaneStats
 from llm_gateway.breakers.gate import CircuitGate
+from llm_gateway.errors import DurabilityUnknown
 from llm_gateway.options import BreakerOptions, HttpOptions, QueueOptions, RetryOptions, WorkerOptions
 from llm_gateway.protocols import QueueBackend
 from llm_gateway.providers.openai import OpenAIProvider
@@ -186,6 +188,35 @@ async def test_parked_lane_goes_on_where_it_stood(place: Place) -> None:
         async with client.worker():
             ids = await results(client, tickets)
     assert 5 == len(set(ids))
+
+
+async def test_frozen_queue_costs_no_more_than_the_timeout(place: Place, server: RedisServer) -> None:
+    """When the queue stands still, a call ends within its timeout in an error by which its ticket is found later."""
+    place.sim.outage(Faults.SERVER_ERROR)
+    async with place.client() as client:
+        with standing_still(place, server):
+            async with asyncio.timeout(LONG / 4):
+                with pytest.raises(DurabilityUnknown) as caught:
+                    await client.complete(question(), timeout=1.0)
+        asked = caught.value.request
+        assert isinstance(asked, LLMRequest)
+        tickets = [(await client.submit(asked)).ticket.id for _ in range(2)]
+    assert 1 == len(set(tickets))
+
+
+@contextmanager
+def standing_still(place: Place, server: RedisServer) -> Generator[None]:
+    """Freeze the server, or hold the file as another process could."""
+    if place.kind == "redis":
+        server.freeze()
+        try:
+            yield
+        finally:
+            server.thaw()
+        return
+    with closing(sqlite3.connect(place.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
 
 
 async def test_late_answer_completes_its_ticket(place: Place) -> None:

@@ -90,6 +90,11 @@ class CircuitGate(CircuitBreaker):
         """Everywhere."""
         return EVERYWHERE
 
+    @property
+    def probe_lease(self) -> float:
+        """As the options say."""
+        return self._options.probe_lease
+
     def acquire(self, key: CircuitKey) -> Permit | Rejection:
         """Ask for one call.
 

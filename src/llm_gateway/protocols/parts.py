@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol, runtime_checkable
@@ -106,6 +107,11 @@ class Provider(Part, Protocol):
 
 class CircuitBreaker(Part, Protocol):
     """Decides whether a call may be made. Synchronous: nothing is awaited while state is half-changed."""
+
+    @property
+    def probe_lease(self) -> float:
+        """Seconds after which a probe that was not given back is void; longer than any attempt, or never."""
+        return math.inf
 
     def acquire(self, key: CircuitKey) -> Permit | Rejection:
         """Ask for one call."""
