@@ -101,7 +101,7 @@ def ways(client: LLMClient, parts: Parts) -> dict[str, Callable[[], Awaitable[ob
 
     async def policies() -> object:
         call = engine.prepare(REQUEST, schema, deadline=time.monotonic() + 60.0)
-        return await engine.live(call, 60.0, replayable=True)
+        return await engine.live(call, 60.0)
 
     async def complete() -> object:
         return await client.complete(REQUEST, timeout=60.0)

@@ -272,8 +272,8 @@ async def starts(plan: Plan, url: str) -> list[Target]:
     rows = [(name, wall.shown(name), cpu.shown(name), f"{wall.median(name) / base:.2f}") for name in peers]
     table(("process start to first answer, ms", "clock", "CPU", f"x {SCRIPT}"), rows)
     imported, spent = await measure_imports(plan)
-    rows = [(name, imported.shown(name, 1), spent.shown(name, 1)) for name in IMPORTS]
-    table(("import, ms", "clock", "CPU"), rows)
+    told = [(name, imported.shown(name, 1), spent.shown(name, 1)) for name in IMPORTS]
+    table(("import, ms", "clock", "CPU"), told)
     return [
         Target(f"first answer over {SCRIPT}", 1.3, wall.median(OURS) / base, " x"),
         Target("import llm_gateway over bare Python", 20.0, imported.median(OURS) - imported.median(BARE), " ms"),

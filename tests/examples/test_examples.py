@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -133,3 +134,10 @@ def test_demo_explains_its_options(option: str) -> None:
 def test_small_examples_stay_small(script: Path) -> None:
     """An example beside the demo has at most 60 lines."""
     assert len(script.read_text(encoding="utf-8").splitlines()) <= 60
+
+
+def test_the_cost_of_the_policies_can_be_measured() -> None:
+    """The benchmark that reaches inside the client follows its code."""
+    ended = run("bench/policy.py", "1", "5")
+    assert ended.returncode == 0, ended.stderr
+    assert {"bare", "policies", "complete"} == set(json.loads(ended.stdout))
