@@ -171,7 +171,7 @@ class Engine:
             how = f" (LLM_GATEWAY_{request.provider.upper()}_API_KEY)" if request.provider in VENDORS else ""
             raise InvalidRequest(message, next_step=f"Configure it{how}, or use one of: {known}.")
         prepared = provider.prepare(request, schema)
-        size = len(prepared.body) + (len(write_echo(request)) if request.metadata else 0)
+        size = len(prepared.body) + (len(write_echo(request)) if request.metadata or request.trace_context else 0)
         if size > self.parts.queue.max_payload_bytes:
             message = f"The request is {size} bytes; {self.parts.queue.max_payload_bytes} are allowed."
             raise PayloadTooLarge(message)

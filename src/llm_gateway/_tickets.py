@@ -221,6 +221,7 @@ class Tickets:
             group=event.group,
             correlation_id=echo.correlation_id,
             callback_topic=echo.callback_topic,
+            trace_context=echo.trace_context,
             metadata=echo.metadata,
             error=job.error,
             receipt=receipt,

@@ -17,6 +17,7 @@ from llm_gateway.codecs.plain import PlainCodec
 from llm_gateway.errors import ErrorInfo, InvalidRequest, TicketCancelled, TicketError, TicketNotFound
 from llm_gateway.testing import FakePublisher
 
+TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=1"}
 HAPPY = ["queued", "processing", "completed"]
 
 
@@ -42,7 +43,8 @@ async def drain(client: LLMClient, *tickets: str) -> None:
 async def test_every_transition(desk: Desk, question: LLMRequest) -> None:
     """Each ticket's transitions come in order, with the caller's metadata, and the answer's receipt at the end."""
     seen: list[TicketEvent] = []
-    asked = question.model_copy(update={"correlation_id": "c-1", "callback_topic": "t-1", "group": "g"})
+    told = {"correlation_id": "c-1", "callback_topic": "t-1", "group": "g", "trace_context": TRACE}
+    asked = question.model_copy(update=told)
     async with LLMClient([desk.provider], desk.queue, desk.parts, on_event=seen.append) as client:
         tickets = [(await client.submit(asked)).ticket.id for _ in range(5)]
         await drain(client, *tickets)
@@ -52,7 +54,7 @@ async def test_every_transition(desk: Desk, question: LLMRequest) -> None:
         assert [event.state.value for event in own] == HAPPY
         assert [event.version for event in own] == sorted({event.version for event in own})
         assert {(e.correlation_id, e.callback_topic, e.group) for e in own} == {("c-1", "t-1", "g")}
-        assert [event.metadata for event in own] == [{"pair": 7}] * 3
+        assert [(event.metadata, event.trace_context) for event in own] == [({"pair": 7}, TRACE)] * 3
         assert [event.receipt is not None for event in own] == [False, False, True]
     assert len({event.event_id for event in seen}) == 15
 

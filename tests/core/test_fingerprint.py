@@ -60,6 +60,7 @@ def test_content(changes: dict[str, object]) -> None:
         {"correlation_id": "c"},
         {"callback_topic": "t"},
         {"metadata": {"a": 1}},
+        {"trace_context": {"traceparent": "00-1-2-01"}},
     ],
     ids=lambda changes: next(iter(changes)),
 )

@@ -54,6 +54,7 @@ REQUEST = LLMRequest(
     callback_topic="t",
     sample=2,
     metadata={"a": [1, None, {"b": 0.1}]},
+    trace_context={"traceparent": "00-1-2-01"},
 )
 RECEIPT = Receipt(
     provider="p",
@@ -118,7 +119,8 @@ def test_deep_metadata(depth: int) -> None:
 
 def test_echo_round_trip() -> None:
     """What is to be echoed comes back, and nothing is made of nothing."""
-    assert read_echo(write_echo(REQUEST)) == Echo(correlation_id="c", callback_topic="t", metadata=REQUEST.metadata)
+    echo = Echo(correlation_id="c", callback_topic="t", trace_context=REQUEST.trace_context, metadata=REQUEST.metadata)
+    assert echo == read_echo(write_echo(REQUEST))
     assert read_echo(b"") == Echo()
 
 

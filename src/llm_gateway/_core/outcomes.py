@@ -138,6 +138,7 @@ class TicketEvent:
     Attributes:
         event_id: Same for every delivery of this change; terminal changes of one ticket share one.
         cursor: Place in the stream: pass it as ``after`` to go on from here.
+        trace_context: The trace of the request, as headers.
         error: Why it failed.
         receipt: Where the answer came from, once completed.
     """
@@ -154,6 +155,7 @@ class TicketEvent:
     group: str | None = None
     correlation_id: str | None = None
     callback_topic: str | None = None
+    trace_context: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     metadata: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue], repr=False)
     error: JobError | None = None
     receipt: Receipt | None = None

@@ -52,6 +52,7 @@ class Echo:
 
     correlation_id: str | None = None
     callback_topic: str | None = None
+    trace_context: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     metadata: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue], repr=False)
 
 
@@ -82,6 +83,7 @@ def write_echo(request: LLMRequest) -> bytes:
     echo = {
         "correlation_id": request.correlation_id,
         "callback_topic": request.callback_topic,
+        "trace_context": request.trace_context,
         "metadata": request.metadata,
     }
     try:

@@ -23,6 +23,7 @@ INT64: Final = 2**63
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Verbosity = Literal["low", "medium", "high"]
 Label = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Carried = Annotated[str, Field(max_length=8192, pattern=r"^[\x20-\x7e]*$")]
 
 
 class Priority(StrEnum):
@@ -67,6 +68,8 @@ class LLMRequest(CheckedModel):
         subjects: Pseudonyms of the people whose data this holds, to erase by.
         correlation_id: The caller's own id, echoed on every outcome and event.
         callback_topic: Where the caller wants its event, echoed on every event.
+        trace_context: The caller's trace as headers (``traceparent``, ``tracestate``, ``baggage``): kept with the
+            request through the queue and given with every event; up to 16, of 8192 characters each.
         sample: Which draw this is; two samples of one prompt are two observations.
         metadata: JSON echoed untouched on every outcome and event.
     """
@@ -90,6 +93,7 @@ class LLMRequest(CheckedModel):
     subjects: tuple[Label, ...] = ()
     correlation_id: Label | None = None
     callback_topic: Label | None = None
+    trace_context: Annotated[dict[Label, Carried], Field(max_length=16, repr=False)] = Field(default_factory=dict)
     sample: Annotated[int, Field(ge=0, lt=INT64)] = 0
     metadata: Annotated[dict[str, JsonValue], Field(repr=False)] = Field(default_factory=dict)
 
