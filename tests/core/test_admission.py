@@ -107,7 +107,8 @@ def expected(fault: Fault, situation: Situation) -> LiveDecision:
         return LiveDecision(LiveAction.RETRY, situation.wait)
     if not situation.queue or (situation.hint is not None and situation.hint >= situation.ttl):
         return LiveDecision(LiveAction.FAIL)
-    return LiveDecision(LiveAction.QUEUE, situation.hint or 0.0)
+    held_by_lane = fault in {Fault.CIRCUIT_OPEN, Fault.PROBE_BUSY}
+    return LiveDecision(LiveAction.QUEUE, 0.0 if held_by_lane else situation.hint or 0.0)
 
 
 @pytest.mark.parametrize("fault", Fault)

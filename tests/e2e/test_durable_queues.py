@@ -5,131 +5,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from typing import Final
 
 import pytest
-from pydantic import SecretStr
-from tests.faults.stage import LeapingClock, question
-from tests.queues.redis_bench import QUICK, namespace
-from tests.queues.redis_server import BINARIES, RedisServer
+from tests.e2e.places import LONG, OPEN, Place, results
+from tests.faults.stage import question
+from tests.queues.redis_server import RedisServer
 
-from llm_gateway import Completed, Environment, LLMClient, LLMRequest, Parts, Pending, TicketEvent
+from llm_gateway import LLMRequest, Pending, TicketEvent
 from llm_gateway._core.circuit import CircuitState
-from llm_gateway._core.jobs import LaneStats
-from llm_gateway.breakers.gate import CircuitGate
 from llm_gateway.errors import DurabilityUnknown
-from llm_gateway.options import BreakerOptions, HttpOptions, QueueOptions, RetryOptions, WorkerOptions
-from llm_gateway.protocols import QueueBackend
-from llm_gateway.providers.openai import OpenAIProvider
-from llm_gateway.queues.redis import RedisQueue
-from llm_gateway.queues.sqlite import SqliteQueue
-from llm_gateway.testing import Faults, SimulatedProvider
+from llm_gateway.testing import Faults
 
-OPEN: Final = 120.0
 HELD: Final = 20
-LONG: Final = 20.0
-BREAKER: Final = BreakerOptions(consecutive_failures=2, open_time=OPEN, jitter=0.0)
-RETRY: Final = RetryOptions(attempts=2, base=0.01, min_useful=0.05)
-EAGER: Final = WorkerOptions(sweep_seconds=0.05)
-KINDS: Final = ("sqlite", "redis")
-
-
-class Looked:
-    """Tells when the lanes of a queue have been looked at."""
-
-    looks = 0
-    looked = asyncio.Event()
-
-    async def until_looks(self, count: int) -> None:
-        """Return once the lanes have been looked at that many times from now."""
-        goal = self.looks + count
-        while self.looks < goal:
-            self.looked = asyncio.Event()
-            await self.looked.wait()
-
-    def look(self, lanes: list[LaneStats]) -> list[LaneStats]:
-        """Take note of a look."""
-        self.looks += 1
-        self.looked.set()
-        return lanes
-
-
-class LookedFile(Looked, SqliteQueue):
-    """A queue file whose looks are counted."""
-
-    async def lanes(self) -> list[LaneStats]:
-        return self.look(await super().lanes())
-
-
-class LookedRedis(Looked, RedisQueue):
-    """A queue in Redis whose looks are counted."""
-
-    async def lanes(self) -> list[LaneStats]:
-        return self.look(await super().lanes())
-
-
-@dataclass
-class Place:
-    """Where a queue lies; any number of clients can be opened on it."""
-
-    kind: str
-    path: Path
-    url: str
-    sim: SimulatedProvider
-    clock: LeapingClock
-    name: str
-
-    def queue(self) -> LookedFile | LookedRedis:
-        """Make a queue of its own on the same place."""
-        if self.kind == "sqlite":
-            return LookedFile(self.path, QueueOptions(), clock=self.clock)
-        return LookedRedis(self.url, QueueOptions(), namespace=self.name, redis=QUICK, strict=False, clock=self.clock)
-
-    @asynccontextmanager
-    async def client(
-        self, queue: QueueBackend | None = None, events: list[TicketEvent] | None = None
-    ) -> AsyncGenerator[LLMClient]:
-        """Open a client with a queue of its own on the same place."""
-        http = HttpOptions(attempt_timeout=2.0)
-        provider = OpenAIProvider(SecretStr("sk-test"), base_url=self.sim.openai_url, http=http)
-        parts = Parts(
-            environment=Environment.TESTING,
-            breaker=CircuitGate(BREAKER, clock=self.clock),
-            clock=self.clock,
-            retry=RETRY,
-            worker=EAGER,
-            http=http,
-            random=lambda: 0.0,
-        )
-        told = None if events is None else events.append
-        async with LLMClient([provider], queue or self.queue(), parts, on_event=told) as client:
-            yield client
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Give a server."""
-    found = RedisServer(tmp_path_factory.mktemp("redis"), BINARIES[0]).start()
-    yield found
-    found.stop()
-
-
-@pytest.fixture(params=KINDS)
-def place(request: pytest.FixtureRequest, tmp_path: Path, server: RedisServer, sim: SimulatedProvider) -> Place:
-    """Give a place of each kind, in turn."""
-    kind: str = request.param
-    return Place(kind, tmp_path / "queue.db", server.url, sim, LeapingClock(), namespace())
-
-
-async def results(client: LLMClient, tickets: list[str]) -> list[str]:
-    """Wait for the results of tickets, and return the ids of the answers."""
-    outcomes = await asyncio.gather(*(client.result(ticket, timeout=LONG) for ticket in tickets))
-    assert [Completed] * len(tickets) == [type(outcome) for outcome in outcomes]
-    return [one.response.receipt.response_id or "" for one in outcomes if isinstance(one, Completed)]
 
 
 async def test_outage_spends_nothing(place: Place) -> None:

@@ -202,7 +202,8 @@ def decide_live(fault: Fault, situation: Situation) -> LiveDecision:
     hint = situation.hint or 0.0
     # A ticket that expires before it may be tried would be a promise known to be broken.
     if situation.queue and hint < situation.ttl:
-        return LiveDecision(QUEUE, hint)
+        # A lane whose circuit is open is held as a whole, and let go as soon as it closes; its jobs need no wait.
+        return LiveDecision(QUEUE, 0.0 if row.reason is WaitReason.CIRCUIT_OPEN else hint)
     return LiveDecision(FAIL)
 
 
