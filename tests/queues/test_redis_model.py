@@ -8,7 +8,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from hypothesis import HealthCheck, settings
-from tests.queues.redis_bench import QUICK, namespace
+from hypothesis.stateful import invariant
+from tests.queues.redis_audit import audit
+from tests.queues.redis_bench import QUICK, command, namespace
 from tests.queues.redis_server import BINARIES, RedisServer
 
 from llm_gateway.options import QueueOptions
@@ -29,9 +31,15 @@ class RedisMachine(QueueMachine):
     """The model on the queue in Redis."""
 
     async def make(self, options: QueueOptions) -> tuple[RedisQueue, FakeClock]:
-        clock = FakeClock()
-        queue = RedisQueue(server().url, options, namespace=namespace(), redis=QUICK, strict=False, clock=clock)
-        return queue, clock
+        await command(server().url, ("FLUSHDB",))
+        self.name, self.options, self.time = namespace(), options, FakeClock()
+        queue = RedisQueue(server().url, options, namespace=self.name, redis=QUICK, strict=False, clock=self.time)
+        return queue, self.time
+
+    @invariant()
+    def adds_up(self) -> None:
+        """What the scripts have counted is what there is."""
+        assert [] == audit(server().url, self.name, self.options, self.time)
 
 
 TestRedisModel = RedisMachine.TestCase

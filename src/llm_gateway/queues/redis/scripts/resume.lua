@@ -2,8 +2,8 @@
 -- ARGV: 5 lane · 6 reason, empty for any · 7 cursor of the page · 8 about how many. Replies with the next cursor.
 local lane, reason = ARGV[5], ARGV[6]
 local function meant(why) return reason == '' or why == reason end
-if reason == '' then redis.call('HSET', P .. 'lane:' .. lane, 'pa', '') end
-if meant(redis.call('HGET', P .. 'lane:' .. lane, 'pk')) then redis.call('HSET', P .. 'lane:' .. lane, 'pk', '') end
+if reason == '' then redis.call('HDEL', P .. 'lane:' .. lane, 'pa') end
+if meant(redis.call('HGET', P .. 'lane:' .. lane, 'pk')) then redis.call('HDEL', P .. 'lane:' .. lane, 'pk') end
 local groups = redis.call('HGETALL', P .. 'pg:' .. lane)
 for index = 1, #groups, 2 do
   if meant(groups[index + 1]) then redis.call('HDEL', P .. 'pg:' .. lane, groups[index]) end
