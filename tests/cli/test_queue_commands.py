@@ -214,3 +214,19 @@ async def test_when_it_will_be_done(stage: Stage) -> None:
     assert "not at this pace" in (await stage.ran("queue", "stats", "--over", "0")).out
     assert {"drained_per_minute": 60.0, "empty_in_seconds": 30} == drained(90, 30, 60.0)
     assert {"drained_per_minute": 30.0, "empty_in_seconds": 0} == drained(30, 0, 60.0)
+
+
+async def test_drop_outbox(stage: Stage, desk: Stage) -> None:
+    """Events that nobody publishes any more are dropped, and no more are written; while somebody does, nothing is."""
+    queue = SqliteQueue(stage.file)
+    await queue.start(outbox=True)
+    await stage.submitted(3)
+    assert await queue.lead(0, "service", 30.0)
+    refused = await desk.ran("queue", "drop-outbox", "--yes")
+    assert (1, True) == (refused.code, "A service that publishes" in refused.err)
+    assert 3 == len(await queue.unrelayed(0))
+    await queue.yield_lead(0, "service")
+    await queue.aclose()
+    assert {"dropped": 3} == (await desk.ran("queue", "drop-outbox", "--yes", "--json")).document
+    await stage.submitted(1)
+    assert 0 == (await desk.ran("queue", "stats", "--json")).document["outbox"]

@@ -196,6 +196,11 @@ def _erase(one: ArgumentParser) -> None:
     _change(one)
 
 
+def _drop(one: ArgumentParser) -> None:
+    one.add_argument("--yes", action="store_true", help="do not ask")
+    _common(one)
+
+
 def _lane(one: ArgumentParser) -> None:
     one.add_argument("lane", metavar="LANE", help="a provider and a model, such as openai/gpt-4o")
     _common(one)
@@ -239,6 +244,7 @@ COMMANDS: Final = (
     Command("queue cancel", " TICKET... | --group GROUP", "cancel tickets that have not ended", _cancel),
     Command("queue requeue", " TICKET... | --failed", "make new tickets of failed ones", _requeue),
     Command("queue erase", ERASE, "cancel tickets and remove what they hold", _erase),
+    Command("queue drop-outbox", "", "drop the events that nobody publishes any more", _drop),
     Command("lane list", "", "list the lanes and what each waits for", _common),
     Command("lane pause", " LANE", "stop handing out the requests of a lane", _lane),
     Command("lane limit", " LANE N|none", "let at most N requests of a lane run at once, in all workers", _lane_limit),

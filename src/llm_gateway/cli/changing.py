@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Sequence
+from secrets import token_hex
 from typing import cast
 
 from llm_gateway._core.lifecycle import TicketState
@@ -12,11 +13,14 @@ from llm_gateway.cli.desk import OperatorDesk
 from llm_gateway.cli.documents import Document
 from llm_gateway.cli.looking import newest
 from llm_gateway.cli.showing import Table, note, plain, show, show_json
-from llm_gateway.errors import ConfigurationError, LLMGatewayError
+from llm_gateway.errors import ConfigurationError, LLMGatewayError, QueueError
+from llm_gateway.protocols import QueueBackend
 
-__all__ = ["cancel", "erase", "requeue"]
+__all__ = ["cancel", "drop_outbox", "erase", "requeue"]
 
 DECLINED = 1
+LEADING = 30.0
+PAGE = 1000
 
 
 async def cancel(desk: OperatorDesk, options: Namespace) -> int:
@@ -71,6 +75,30 @@ async def erase(desk: OperatorDesk, options: Namespace) -> int:
         report = await client.erase(subject=options.subject)
     document = {"tickets": report.tickets, "cancelled": report.cancelled, "removed": report.removed}
     return _told(options, document, f"Erased {len(report.tickets)} tickets, {report.cancelled} of them not ended.")
+
+
+async def drop_outbox(desk: OperatorDesk, options: Namespace) -> int:
+    """Drop the events that nobody takes any more, and have no further ones written."""
+    if not agreed(options, "Drop every event that has not left yet, and write no more of them?"):
+        return DECLINED
+    token = f"operator-{token_hex(6)}"
+    dropped = [await _dropped(desk.queue, shard, token) for shard in range(desk.queue.outbox_shards)]
+    return _told(options, {"dropped": sum(dropped)}, f"Dropped {sum(dropped)} events; no more are written.")
+
+
+async def _dropped(queue: QueueBackend, shard: int, token: str) -> int:
+    dropped = 0
+    try:
+        while await queue.lead(shard, token, LEADING):
+            if await queue.close_outbox(shard, token):
+                return dropped
+            events = await queue.unrelayed(shard, PAGE)
+            if events and await queue.relayed(shard, events[-1].cursor, token):
+                dropped += len(events)
+    finally:
+        await queue.yield_lead(shard, token)
+    message = "A service that publishes is taking these events."
+    raise QueueError(message, next_step="Stop every service with a publisher first; it would write them again.")
 
 
 def require_one_way(options: Namespace, other: str, *, chosen: bool) -> None:

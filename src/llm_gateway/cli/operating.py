@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from llm_gateway.cli.changing import cancel, erase, requeue
+from llm_gateway.cli.changing import cancel, drop_outbox, erase, requeue
 from llm_gateway.cli.desk import OperatorDesk, open_desk
 from llm_gateway.cli.lanes import limit, list_lanes, pause, reset, resume
 from llm_gateway.cli.looking import list_tickets, show_stats, show_ticket
@@ -21,6 +21,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Callable[[OperatorDesk, Namespace], A
     ("queue", "show"): show_ticket,
     ("queue", "cancel"): cancel,
     ("queue", "requeue"): requeue,
+    ("queue", "drop-outbox"): drop_outbox,
     ("queue", "erase"): erase,
     ("lane", "list"): list_lanes,
     ("lane", "pause"): pause,

@@ -170,6 +170,13 @@ class Outbox(Protocol):
         """
         ...
 
+    async def close_outbox(self, shard: int, token: str) -> bool:
+        """Write no more events for a relay, until a queue is started with ``outbox=True`` again.
+
+        False, and nothing changes, unless this token leads and all events have left.
+        """
+        ...
+
     async def wait_unrelayed(self, shard: int) -> None:
         """Return when there is an event to relay in this shard."""
         ...

@@ -54,6 +54,13 @@ class MemoryOutbox(OnLedger, Outbox):
                 self._ledger.retain(record)
         return True
 
+    async def close_outbox(self, shard: int, token: str) -> bool:
+        """Write no more events for a relay; False unless this token leads and all events have left."""
+        if not self._leads(token) or self._ledger.journal.outbox:
+            return False
+        self._ledger.relaying = False
+        return True
+
     async def wait_unrelayed(self, shard: int) -> None:
         """Return when there is an event to relay.
 

@@ -63,6 +63,13 @@ class RedisOutbox(OnRedis, Outbox):
         """
         return await self._run(Script.RELAY, shard, "ack", token, number_of(cursor)) == 1
 
+    async def close_outbox(self, shard: int, token: str) -> bool:
+        """Write no more events for a relay, in any process, until one starts that publishes.
+
+        False, and nothing changes, unless this token leads and all events have left.
+        """
+        return await self._run(Script.RELAY, shard, "close", token, "") == 1
+
     async def wait_unrelayed(self, shard: int) -> None:
         """Return when there is an event to relay.
 

@@ -84,13 +84,29 @@ class FileOutbox(OnFile, Outbox):
         number = number_of(cursor)
 
         def fenced(ledger: Ledger) -> bool:
-            now = ledger.clock.monotonic()
-            if one(ledger.db, "SELECT 1 FROM leads WHERE token = ? AND ends > ?", token, now) is None:
+            if not leads(ledger, token):
                 return False
             acknowledge(ledger, number)
             return True
 
         return await self._write(fenced)
+
+    async def close_outbox(self, shard: int, token: str) -> bool:
+        """Write no more events for a relay, in any process, until one starts that publishes.
+
+        False, and nothing changes, unless this token leads and all events have left.
+
+        Raises:
+            QueueUnavailable: the queue is closed or its file cannot be used.
+        """
+
+        def close(ledger: Ledger) -> bool:
+            if not leads(ledger, token) or leaving(ledger, 1):
+                return False
+            ledger.db.execute("UPDATE totals SET relaying = 0")
+            return True
+
+        return await self._write(close)
 
     async def wait_unrelayed(self, shard: int) -> None:
         """Return when there is an event to relay.
@@ -146,6 +162,13 @@ class FileWatch(OnFile, Watch):
                 if batch:
                     return batch
                 await written.wait()
+
+
+def leads(ledger: Ledger, token: str) -> bool:
+    """Whether a token leads."""
+    return (
+        one(ledger.db, "SELECT 1 FROM leads WHERE token = ? AND ends > ?", token, ledger.clock.monotonic()) is not None
+    )
 
 
 def leaving(ledger: Ledger, limit: int) -> list[JobEvent]:

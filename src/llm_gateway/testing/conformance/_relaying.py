@@ -128,6 +128,35 @@ class RelaySuite(QueueSuite):
             check(await b.queue.relayed(shard, event.cursor, "two"), "the leader was refused")
             same(await b.unrelayed(), [])
 
+    async def test_closed_outbox(self) -> None:
+        """An outbox closes for its leader when all has left; then nothing waits to leave, and retention runs."""
+        async with self.bench(QueueOptions(result_retention=timedelta(seconds=100))) as b:
+            lease = await b.take()
+            shard = await b.shard_of(lease.job.ticket_id)
+            check(not await b.queue.close_outbox(shard, "one"), "a stranger closed the outbox")
+            await b.queue.lead(shard, "one", LEASE)
+            check(not await b.queue.close_outbox(shard, "one"), "events that had not left were dropped")
+            check(await b.queue.relayed(shard, (await b.unrelayed())[-1].cursor, "one"), "the leader was refused")
+            check(await b.queue.close_outbox(shard, "one"), "the outbox was not closed")
+            await b.complete(lease)
+            same(await b.unrelayed(), [])
+            same((await b.queue.stats()).outbox, 0)
+            b.clock.advance(100)
+            await b.queue.sweep()
+            with pytest.raises(TicketNotFound):
+                await b.queue.result(TENANT, lease.job.ticket_id)
+
+    async def test_outbox_opens_again(self) -> None:
+        """After a close, a start that publishes has the outbox written again, from then on."""
+        async with self.bench() as b:
+            for shard in range(b.queue.outbox_shards):
+                await b.queue.lead(shard, "one", LEASE)
+                check(await b.queue.close_outbox(shard, "one"), "an empty outbox was not closed")
+            await b.put()
+            await b.queue.start(outbox=True)
+            view = await b.put()
+            same([event.ticket_id for event in await b.unrelayed()], [view.ticket_id])
+
     async def test_result_is_kept_from_its_relay_on(self) -> None:
         """Retention starts when the terminal event has left; then the ticket goes."""
         async with self.bench(QueueOptions(result_retention=timedelta(seconds=100))) as b:

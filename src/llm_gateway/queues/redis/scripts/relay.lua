@@ -1,4 +1,4 @@
--- The right to relay, and the acknowledgement. ARGV: 5 what: lead | yield | ack · 6 token · 7 lease, or the number
+-- The right to relay, and the acknowledgement. ARGV: 5 what: lead | yield | ack | close · 6 token · 7 lease, or the number
 local held = redis.call('HMGET', P .. 'cnt', 'rl', 're')
 local leading = held[1] and held[1] ~= '' and tonumber(held[2]) > now
 local mine = leading and held[1] == ARGV[6]
@@ -11,6 +11,11 @@ if not mine then return answer(0) end
 if ARGV[5] == 'yield' then
   redis.call('HSET', P .. 'cnt', 'rl', '', 're', '0')
   nudge()
+  return answer(1)
+end
+if ARGV[5] == 'close' then
+  if relayed < seq then return answer(0) end
+  redis.call('HSET', P .. 'cnt', 'ob', '0')
   return answer(1)
 end
 local upto = math.min(tonumber(ARGV[7]), seq)
