@@ -28,7 +28,7 @@ from llm_gateway.queues.redis.rows import content_of, fields_of, integer, items,
 from llm_gateway.queues.redis.scripts import Script, source_of
 from llm_gateway.queues.redis.wakes import Wakes
 
-__all__ = ["OnRedis", "Part", "Session", "checked", "first_of", "refusal", "unknown_ticket"]
+__all__ = ["TRIES", "OnRedis", "Part", "Session", "checked", "first_of", "refusal", "unknown_ticket"]
 
 Part = str | bytes | int
 TRIES: Final = 2

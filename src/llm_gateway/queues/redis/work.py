@@ -27,7 +27,7 @@ from llm_gateway._core.outcomes import WaitReason
 from llm_gateway.errors import QueueError
 from llm_gateway.protocols import WorkSource
 from llm_gateway.queues._room import new_token
-from llm_gateway.queues.redis.desk import OnRedis, Part, checked, first_of
+from llm_gateway.queues.redis.desk import TRIES, OnRedis, Part, checked, first_of
 from llm_gateway.queues.redis.keys import lane_name, sized
 from llm_gateway.queues.redis.lanes import Look, joined, read_look
 from llm_gateway.queues.redis.rows import (
@@ -49,8 +49,7 @@ from llm_gateway.queues.redis.store import AT_ONCE
 
 __all__ = ["RedisWork"]
 
-# How long a claim id is known: whoever lost its reply asks again at once.
-CLAIM_KNOWN_MS: Final = 3_600_000
+MICROS_OF_MS: Final = 1_000
 PIN_KEPT_MS: Final = 90 * 24 * 3_600_000
 LEASE_WIDTH: Final = 5
 
@@ -135,12 +134,8 @@ class RedisWork(OnRedis, WorkSource):
 
     async def pin(self, tenant: str, group: str, lane: Lane, served_model: str) -> str:
         """Pin a group's served model if it has none, and return the one it has. A pin lives 90 days after its use."""
-        shard = self._shards.of(tenant, group)
-        prefix = self._shards.prefix(shard)
-        key, field = f"{prefix}pin:{sized(tenant, group).decode()}", lane_name(lane)
-        await self._plain(shard, "HSETNX", key, field, served_model)
-        await self._plain(shard, "PEXPIRE", key, PIN_KEPT_MS)
-        return text(await self._plain(shard, "HGET", key, field))
+        order = (sized(tenant, group), lane_name(lane), served_model, PIN_KEPT_MS)
+        return text(await self._run(Script.PIN, self._shards.of(tenant, group), *order))
 
     async def wait_ready(self) -> None:
         """Return when jobs may have become claimable since the call began: by a change, or by time alone.
@@ -164,10 +159,10 @@ class RedisWork(OnRedis, WorkSource):
         # Each shard is a queue of its own. Which is asked first changes from claim to claim, but not when the same is
         # asked again: what it took from one shard then counts, also if that has ended since.
         first = crc_hqx(claim_id.encode(), 0) % self._shards.count
-        noting, room = int(self._shards.count > 1), count
+        noting, room, known = int(self._shards.count > 1), count, self._claim_known(terms[0])
         for shard in (*self._all_shards[first:], *self._all_shards[:first]):
             tokens = [new_token() for _ in range(room)]
-            order: list[Part] = [lane_name(lane), room, *terms, CLAIM_KNOWN_MS, noting, *tokens]
+            order: list[Part] = [lane_name(lane), room, *terms, known, noting, *tokens]
             taken, *rows = items(await self._run(Script.CLAIM, shard, *order))
             for place in range(0, len(rows), LEASE_WIDTH):
                 found = await self._lease(rows[place : place + LEASE_WIDTH], worker)
@@ -176,6 +171,15 @@ class RedisWork(OnRedis, WorkSource):
             if room <= 0:
                 break
         return leases
+
+    def _claim_known(self, lease: int) -> int:
+        """Tell for how many ms the id of a claim is known.
+
+        Whoever lost the reply is given the same jobs as long as their leases hold; afterwards they are anybody's. A
+        try that the server still has before it when its connection is given up must take no others: each may wait for
+        as long as a reply is waited for.
+        """
+        return lease // MICROS_OF_MS + round(TRIES * self._redis.reply_timeout * MICROS_OF_MS)
 
     async def _lease(self, row: Sequence[object], worker: str) -> Lease | None:
         ticket_id, token, ends, fields, content = row

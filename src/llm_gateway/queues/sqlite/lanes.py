@@ -72,6 +72,12 @@ class LaneTable:
         self._db.execute("UPDATE lanes SET virtual = max(virtual, ?) WHERE id = ?", (tag, lane_id))
         self._db.execute("DELETE FROM flows WHERE lane = ? AND last <= ?", (lane_id, self._virtual(lane_id)))
 
+    def forget_flows(self) -> None:
+        """Forget the flows of lanes without jobs: where jobs only expire or are cancelled, nobody passes them."""
+        self._db.execute(
+            "DELETE FROM flows WHERE lane IN (SELECT id FROM lanes WHERE ready + delayed + held + parked = 0)"
+        )
+
     def promote(self, lane_id: int, now: datetime) -> None:
         """Make those ready whose time has come, some at once."""
         due = self._db.execute(

@@ -52,6 +52,11 @@ MEND_CONTENTS: Final = (
     "UPDATE contents SET subjects = '[]', echo = CASE typeof(echo) WHEN 'blob' THEN echo ELSE CAST('{}' AS BLOB) END"
     " WHERE id = ?"
 )
+# A group is held for jobs that are still to come too, but not when the last that was known of it is forgotten.
+RELEASE: Final = (
+    "DELETE FROM parked_groups WHERE (tenant, grp) = (SELECT tenant, grp FROM jobs WHERE id = ?) AND NOT EXISTS"
+    " (SELECT 1 FROM jobs j WHERE j.tenant = parked_groups.tenant AND j.grp = parked_groups.grp AND j.id <> ?)"
+)
 DAMAGED: Final = JobError(
     type="QueueError", message="The stored request is damaged.", fault=Fault.UNKNOWN, code="damaged"
 )
@@ -273,6 +278,7 @@ class Ledger:
 
     def forget(self, row: int) -> None:
         """Remove the last of a buried job: its id and its key."""
+        self.db.execute(RELEASE, (row, row))
         for statement in ("DELETE FROM contents WHERE id = ?", "DELETE FROM events WHERE job = ?"):
             self.db.execute(statement, (row,))
         self.db.execute("DELETE FROM jobs WHERE id = ?", (row,))

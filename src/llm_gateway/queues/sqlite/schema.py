@@ -13,7 +13,7 @@ from llm_gateway.queues.sqlite.mounts import network_filesystem, read_mounts
 
 __all__ = ["BUSY_SECONDS", "SCHEMA_VERSION", "joined", "one", "open_file"]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 # Shows what a file is for, in its header.
 APPLICATION_ID: Final = 0x4C4C4D51
 BUSY_SECONDS: Final = 30.0
@@ -79,7 +79,8 @@ CREATE TABLE parked_groups (
 CREATE TABLE tenant_keys (tenant TEXT PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE pins (
     tenant TEXT NOT NULL, grp TEXT NOT NULL, lane INTEGER NOT NULL, model TEXT NOT NULL,
-    PRIMARY KEY (tenant, grp, lane)) WITHOUT ROWID;
+    used INTEGER NOT NULL, PRIMARY KEY (tenant, grp, lane)) WITHOUT ROWID;
+CREATE INDEX pins_used ON pins (used);
 """
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Final
 
 import anyio
 
@@ -34,6 +35,12 @@ from llm_gateway.queues.sqlite.schema import one
 from llm_gateway.queues.sqlite.store import AT_ONCE, new_hold
 
 __all__ = ["FileWork"]
+
+PIN: Final = "INSERT INTO pins VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET used = excluded.used"
+PIN_KEPT: Final = timedelta(days=90)
+UNPIN: Final = (
+    "DELETE FROM pins WHERE (tenant, grp, lane) IN (SELECT tenant, grp, lane FROM pins WHERE used <= ? LIMIT ?)"
+)
 
 
 class FileWork(OnFile, WorkSource):
@@ -136,11 +143,11 @@ class FileWork(OnFile, WorkSource):
             after = await self._write(partial(jobs, after=after))
 
     async def pin(self, tenant: str, group: str, lane: Lane, served_model: str) -> str:
-        """Pin a group's served model if it has none, and return the one it has. Pins live as long as the file."""
+        """Pin a group's served model if it has none, and return the one it has. A pin lives 90 days after its use."""
 
         def first(ledger: Ledger) -> str:
             place = (tenant, group, ledger.lanes.id_of(lane))
-            ledger.db.execute("INSERT OR IGNORE INTO pins VALUES (?, ?, ?, ?)", (*place, served_model))
+            ledger.db.execute(PIN, (*place, served_model, time_of(ledger.clock.now())))
             found = one(ledger.db, "SELECT model FROM pins WHERE tenant = ? AND grp = ? AND lane = ?", *place)
             return served_model if found is None else text(found[0])
 
@@ -264,6 +271,8 @@ def swept(ledger: Ledger, limit: int) -> Swept:
     for row in {*damaged, *also}:
         ledger.condemn(row)
     retire(ledger, now, limit)
+    ledger.db.execute(UNPIN, (time_of(ledger.clock.now() - PIN_KEPT), limit))
+    ledger.lanes.forget_flows()
     return Swept(expired=len(expired), recovered=len(lapsed) - dead, dead=dead + len({*damaged, *also}))
 
 

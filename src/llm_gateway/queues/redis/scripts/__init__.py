@@ -36,6 +36,7 @@ class Script(StrEnum):
     TELL = "tell"
     MISSED = "missed"
     RELAY = "relay"
+    PIN = "pin"
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,11 +177,24 @@ local function forget(job)
   redis.call('ZREM', P .. 'due', job.ticket)
 end
 
+-- Takes a job from its tenant's list; a tenant that has none left is no longer known.
+local function unlist(tenant, ticket)
+  if redis.call('ZREM', P .. 'l:' .. tenant, ticket) == 1 and redis.call('EXISTS', P .. 'l:' .. tenant) == 0 then
+    redis.call('SREM', P .. 'tenants', tenant)
+  end
+end
+
+-- Holds a group in a lane. What is held without end is looked over by the sweep when even a dead letter would have gone.
+local function hold(lane, group, reason)
+  redis.call('HSET', P .. 'pg:' .. lane, group, reason)
+  redis.call('ZADD', P .. 'held', int(now + math.max(RETAIN, RETAIN_DEAD)), lane .. '|' .. group)
+end
+
 -- Removes all content of a job that has ended; what still has to leave keeps its echo, which names whom to tell.
 local function bury(job)
   local content, leaving = P .. 'c:' .. job.ticket, relaying and job.n > relayed
   if leaving then redis.call('SET', content, echo(job)) else redis.call('DEL', content) end
-  redis.call('ZREM', P .. 'l:' .. job.t, job.ticket)
+  unlist(job.t, job.ticket)
   redis.call('ZREM', P .. 'dlq:' .. job.l, job.ticket)
   if job.g then redis.call('SREM', P .. 'g:' .. sized(job.t, job.g), job.ticket) end
   if job.sb then
@@ -214,6 +227,7 @@ local function condemn(ticket)
   depth = depth - counted
   if found.err or counted == 0 or not found[1] or not found[2] then
     redis.call('DEL', name, P .. 'c:' .. ticket)
+    for _, tenant in ipairs(redis.call('SMEMBERS', P .. 'tenants')) do unlist(tenant, ticket) end
     return
   end
   if found[5] == 'P' then redis.call('HINCRBY', P .. 'lane:' .. found[1], 'busy', -1) end

@@ -19,7 +19,7 @@ if kind == 'retry' and job.a >= tonumber(ARGV[14]) then kind = 'fail' end
 if kind == 'complete' then finish(job, 'C', ARGV[10])
 elseif kind == 'fail' then
   finish(job, 'F', nil, ARGV[11])
-  if ARGV[16] ~= '' and group then redis.call('HSET', P .. 'pg:' .. job.l, group, ARGV[16]) end
+  if ARGV[16] ~= '' and group then hold(job.l, group, ARGV[16]) end
 else
   lift(job)
   release_lease(job)
@@ -27,7 +27,7 @@ else
   later()
   if kind == 'park' then
     if ARGV[15] == 'lane' then redis.call('HSET', lane_key(job), 'pk', job.r) end
-    if ARGV[15] == 'group' and group then redis.call('HSET', P .. 'pg:' .. job.l, group, job.r) end
+    if ARGV[15] == 'group' and group then hold(job.l, group, job.r) end
   end
   place(job, kind == 'park')
   save(job)

@@ -11,7 +11,7 @@ elseif ARGV[6] == 'park' then redis.call('HSET', row, 'pk', ARGV[8])
 elseif ARGV[6] == 'limit' then
   redis.call('HSET', row, 'mx', ARGV[7])
   nudge()
-elseif ARGV[6] == 'group' then redis.call('HSET', P .. 'pg:' .. ARGV[5], ARGV[7], ARGV[8])
+elseif ARGV[6] == 'group' then hold(ARGV[5], ARGV[7], ARGV[8])
 else
   redis.call('HSET', row, 'ci', ARGV[7], 'nb', ARGV[8] ~= '' and int(now + tonumber(ARGV[8])) or '')
   nudge()

@@ -6,4 +6,5 @@ if kept ~= ARGV[7] then
   return answer(kept)
 end
 redis.call('SET', P .. ARGV[5], ARGV[6])
+redis.call('SADD', P .. 'kept', ARGV[5])
 return answer(ARGV[6])

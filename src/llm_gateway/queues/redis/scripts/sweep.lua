@@ -58,5 +58,20 @@ for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', P .. 'lse', '-inf', int(now)
     end
   end
 end
+-- A group is held for jobs that are still to come too, but not when the last that was known of it is forgotten.
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', P .. 'held', '-inf', int(now), 'LIMIT', 0, limit)) do
+  local lane, group = string.match(name, '^([^|]*)|(.*)$')
+  local reason = redis.call('HGET', P .. 'pg:' .. lane, group)
+  if reason and redis.call('EXISTS', P .. 'g:' .. group) == 1 then hold(lane, group, reason)
+  else
+    redis.call('HDEL', P .. 'pg:' .. lane, group)
+    redis.call('ZREM', P .. 'held', name)
+  end
+end
+-- Claims forget the flows that they have passed. Where jobs only expire or are cancelled nobody passes: with the last
+-- of a lane its flows go. Lanes themselves stay: there are no more than models.
+for _, lane in ipairs(redis.call('SMEMBERS', P .. 'lanes')) do
+  if redis.call('EXISTS', P .. 'old:' .. lane) == 0 then redis.call('DEL', P .. 'vt:' .. lane) end
+end
 commit()
 return answer({expired, recovered, dead})
