@@ -9,7 +9,7 @@ CODE := src tests examples bench docs
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install test check format format-check lint types imports docs generate examples demo bench bench-queues coverage mutants constraints clean
+.PHONY: help install test check format format-check lint types imports docs generate examples demo bench bench-queues coverage mutants soak constraints clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ coverage: $(STAMP)  ## Run the suite and show lines and branches it misses
 
 mutants: $(STAMP)  ## Change the Redis scripts one point at a time and tell what no test notices; ARGS="--sample 100"
 	$(BIN)/python -m tests.mutants.run $(ARGS)
+
+soak: $(STAMP)  ## Keep a queue busy for minutes and tell what grows; ARGS="--minutes 10 --backend sqlite"
+	$(BIN)/python -m bench.soak $(ARGS)
 
 constraints: $(STAMP)  ## Renew constraints.txt from the newest versions that fit
 	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable . --group dev
