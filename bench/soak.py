@@ -2,9 +2,9 @@
 
 Run as ``python -m bench.soak --minutes 10 --backend sqlite``; ``redis``, the default, gets a server of its own. Each
 round befalls its jobs with everything there is, all at once, then waits until all of them have been forgotten; what is
-left is read. The first third of the rounds fills what is bounded. Exits with 1 if afterwards the keys or rows, what they
-hold, the memory or file without the log of events, or this process grow, or if anything was ever stored that neither
-ends by itself nor is found from the few names that everything is found from.
+left is read. The first third of the rounds fills what is bounded. Exits with 1 if afterwards the keys or rows, what
+they hold, the memory or file without the log of events, or this process grow, or if anything was ever stored that
+neither ends by itself nor is found from the few names that everything is found from.
 """
 
 from __future__ import annotations

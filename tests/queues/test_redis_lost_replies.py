@@ -150,6 +150,14 @@ async def test_resume(redis: RedisServer) -> None:
         assert (4, "resumed") == ((view := await b.view(lease.job.ticket_id)).version, view.reason)
 
 
+async def test_pin(redis: RedisServer) -> None:
+    """A pin whose reply was lost is the caller's own, and the first one's for whoever comes after."""
+    async with behind_proxy(redis) as (b, proxy):
+        cut(proxy)
+        pins = [await b.queue.pin(TENANT, "g", LANE, model) for model in ("m-1", "m-2")]
+        assert (1, ["m-1", "m-1"]) == (proxy.cuts, pins)
+
+
 async def test_two_lost_replies_are_told_as_unknown(redis: RedisServer) -> None:
     """A submit that cannot be confirmed is told as such, and asking again with its key finds the one job."""
     async with behind_proxy(redis) as (b, proxy):
