@@ -16,7 +16,7 @@ from llm_gateway.testing.clock import FakeClock
 
 __all__ = ["audit"]
 
-ALONE: Final = frozenset({"cnt", "lse", "due", "ev", "nudge", "lanes", "tenants", "meta"})
+ALONE: Final = frozenset({"cnt", "lse", "due", "ev", "nudge", "lanes", "tenants", "meta", "held", "kept"})
 FADING: Final = frozenset({"clm", "pin"})
 PLACES: Final = {"r": "rdy", "d": "dly", "k": "prk"}
 LATEST: Final = 1_000
@@ -174,7 +174,16 @@ class Shard:
         yield from differs("lists", there, dict(expected))
         yield from differs("keys", {n: value for n, value in self.strings.items() if n.startswith("i:")}, keys)
         owners = {name.removeprefix("l:") for name in there if name.startswith("l:")}
-        yield from differs("tenants", owners - self.sets.get("tenants", set()), set[str]())
+        yield from differs("tenants", self.sets.get("tenants", set()), owners)
+        groups = {
+            f"{name.removeprefix('pg:')}|{group}"
+            for name, held in self.hashes.items()
+            if name.startswith("pg:")
+            for group in held
+        }
+        yield from differs("groups that are held", groups - set(self.scores.get("held", {})), set[str]())
+        wrapped = {name for name in self.strings if name.startswith("k:")}
+        yield from differs("keys of tenants", self.sets.get("kept", set()), wrapped)
 
     def _contents(self) -> Iterator[str]:
         """The echo lies before the payload until a job ends, before the result afterwards, and alone when buried."""
