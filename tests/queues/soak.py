@@ -61,7 +61,7 @@ class Reading:
         jobs: How many had been submitted until then.
         kinds: Keys, or rows, of each kind. All that must not grow.
         elements: What all of them hold.
-        bytes: Memory or file without the log of events; ``None`` while that cannot be told apart.
+        bytes: Memory without the log of events, or the file, which is as large as it ever had to be.
         log: Events in the log, which is bounded.
         resident: Of this process, in bytes.
         strays: What neither ends by itself nor is found from anywhere, in the midst of the round or after it.
@@ -70,7 +70,7 @@ class Reading:
     jobs: int
     kinds: Mapping[str, int]
     elements: int
-    bytes: int | None
+    bytes: int
     log: int
     resident: int
     strays: tuple[str, ...]
@@ -277,9 +277,8 @@ def growth(readings: Sequence[Reading], *, slack: int, resident_slack: int) -> l
             told.append(f"{kind}: {before} at first, {after} in the end")
     if last.elements > first.elements:
         told.append(f"elements: {first.elements} at first, {last.elements} in the end")
-    sizes = [reading.bytes for reading in full if reading.bytes is not None]
-    if sizes and sizes[-1] > sizes[0] + slack:
-        told.append(f"bytes: {sizes[0]} at first, {sizes[-1]} in the end")
+    if last.bytes > first.bytes + slack:
+        told.append(f"bytes: {first.bytes} at first, {last.bytes} in the end")
     if last.resident > first.resident + resident_slack:
         told.append(f"resident: {first.resident} at first, {last.resident} in the end")
     return told

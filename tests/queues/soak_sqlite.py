@@ -11,16 +11,14 @@ from typing import Final
 from tests.queues.resident import resident
 from tests.queues.soak import Reading
 
-from llm_gateway._core.journal import LOG_LENGTH
 from llm_gateway.queues.sqlite.schema import joined
 
 __all__ = ["FileCensus"]
 
 # Rows of jobs and of what goes with them.
 OF_JOBS: Final = ("jobs", "contents", "subjects", "parked_groups", "flows")
+# Here the events of a job go with it.
 LOG: Final = "events"
-# The file has room for this many events; only when the log is full its size tells something.
-FULL: Final = LOG_LENGTH
 STRAYS: Final = {
     "contents": "SELECT count(*) FROM contents WHERE id NOT IN (SELECT id FROM jobs)",
     "subjects": "SELECT count(*) FROM subjects WHERE job NOT IN (SELECT id FROM jobs)",
@@ -60,7 +58,7 @@ class FileCensus:
             jobs=jobs,
             kinds={table: number for table, number in rows.items() if number},
             elements=sum(rows.values()),
-            bytes=self._path.stat().st_size if log >= FULL else None,
+            bytes=self._path.stat().st_size,
             log=log,
             resident=resident(),
             strays=tuple(strays),
