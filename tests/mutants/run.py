@@ -147,8 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     score = 100.0 * killed / len(found) if found else 100.0
     for mutant in sorted(survivors, key=lambda mutant: (mutant.file, mutant.line, mutant.column)):
         say(f"\n{mutant.file}:{mutant.line}: {mutant.change}\n    {mutant.name}")
-    left = len(mutants) - len(found)
-    say(f"\nkilled {killed}, survived {len(survivors)}, not run {left}: {score:.1f} % (needed {NEEDED:.0f} %)")
+    missing = len(mutants) - len(found)
+    say(f"\nkilled {killed}, survived {len(survivors)}, not run {missing}: {score:.1f} % (needed {NEEDED:.0f} %)")
     return 0 if score >= NEEDED else 1
 
 

@@ -83,15 +83,15 @@ class Trial:
         asked = [sys.executable, "-c", "import llm_gateway; print(llm_gateway.__file__)"]
         found = subprocess.run(asked, env=self.environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         if Path(found.strip()).parent != self.copy:
-            msg = f"The tests would run on {found.strip()}, not on the copy."
-            raise RuntimeError(msg)
+            message = f"The tests would run on {found.strip()}, not on the copy."
+            raise RuntimeError(message)
         limits: list[float] = []
         for stage in STAGES:
             begun = time.monotonic()
             outcome = self.run(stage, 600.0)
             if outcome is not Outcome.SURVIVED:
-                msg = f"{stage} is {outcome.value} without a change: mend the tests first.\n{self.said()}"
-                raise RuntimeError(msg)
+                message = f"{stage} is {outcome.value} without a change: mend the tests first.\n{self.said()}"
+                raise RuntimeError(message)
             limits.append((time.monotonic() - begun) * PATIENCE + GRACE)
         return tuple(limits)
 
@@ -140,8 +140,8 @@ class Trial:
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         if code not in (0, 1):
-            msg = f"The tests did not run.\n{self.said()}"
-            raise RuntimeError(msg)
+            message = f"The tests did not run.\n{self.said()}"
+            raise RuntimeError(message)
         return Outcome.KILLED if code else Outcome.SURVIVED
 
     def said(self) -> str:
