@@ -118,11 +118,15 @@ def tried(plan: Plan, mutants: Sequence[Mutant]) -> dict[Mutant, Outcome]:
 
     with TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(plan.processes) as pool:
         trials = [Trial(Path(folder) / str(number)) for number in range(plan.processes)]
-        limits = trials[0].calibrate()
-        for trial in trials:
-            trial.limits = limits
-            free.put(trial)
-        found = dict(zip(waiting, pool.map(one, waiting), strict=True))
+        try:
+            limits = trials[0].calibrate()
+            for trial in trials:
+                trial.limits = limits
+                free.put(trial)
+            found = dict(zip(waiting, pool.map(one, waiting), strict=True))
+        finally:
+            for trial in trials:
+                trial.dismiss()
     return noticed | {mutant: outcome for mutant, outcome in found.items() if outcome is not None}
 
 
