@@ -173,3 +173,73 @@ class RelaySuite(QueueSuite):
             await b.queue.sweep()
             with pytest.raises(TicketNotFound):
                 await b.queue.result(TENANT, lease.job.ticket_id)
+
+    async def test_result_is_kept_until_its_own_event_has_left(self) -> None:
+        """Retention starts when the terminal event has left, not when an earlier one of the ticket has."""
+        async with self.bench(QueueOptions(result_retention=timedelta(seconds=100))) as b:
+            lease = await b.take()
+            await b.complete(lease)
+            ticket = lease.job.ticket_id
+            shard = await b.shard_of(ticket)
+            stored, *_ = await b.queue.unrelayed(shard)
+            check(await b.queue.lead(shard, "relay", 10_000), "nobody leads")
+            check(await b.queue.relayed(shard, stored.cursor, "relay"), "the lead was lost")
+            b.clock.advance(1000)
+            await b.queue.sweep()
+            same(await b.queue.result(TENANT, ticket), b"the answer")
+            *_, last = await b.queue.unrelayed(shard)
+            check(await b.queue.relayed(shard, last.cursor, "relay"), "the lead was lost")
+            b.clock.advance(100)
+            await b.queue.sweep()
+            with pytest.raises(TicketNotFound):
+                await b.queue.result(TENANT, ticket)
+
+    async def test_acknowledging_again_brings_nothing_back(self) -> None:
+        """An acknowledgement of an earlier event than the last changes nothing."""
+        async with self.bench() as b:
+            lease = await b.take()
+            await b.complete(lease)
+            shard = await b.shard_of(lease.job.ticket_id)
+            first, second, third = await b.queue.unrelayed(shard)
+            check(await b.queue.lead(shard, "relay", LEASE), "nobody leads")
+            for event in (second, first):
+                check(await b.queue.relayed(shard, event.cursor, "relay"), "the lead was lost")
+            same(await b.queue.unrelayed(shard), [third])
+
+    async def test_outbox_begins_when_it_is_asked_for(self) -> None:
+        """What happened before the outbox was asked for does not leave; what happens afterwards does."""
+        async with self.bench(outbox=False) as b:
+            await b.put()
+            await b.queue.start(outbox=True)
+            same(await b.unrelayed(), [])
+            later = await b.put()
+            same([event.ticket_id for event in await b.unrelayed()], [later.ticket_id])
+
+    async def test_erased_ticket_is_told_of_and_then_gone(self) -> None:
+        """Of an erased ticket the end still leaves, with its echo; then nothing is left, and its key gets free."""
+        options = QueueOptions(result_retention=timedelta(seconds=100))
+        async with self.bench(options) as b:
+            job = replace(b.job("k", ttl=500), echo=b'{"a": 1}')
+            await b.put(job)
+            await b.queue.erase(TENANT, ticket_id=job.ticket_id)
+            same([event.view.echo for event in await b.told(job.ticket_id)], [b'{"a": 1}'] * 2)
+            b.clock.advance(1000)
+            await b.queue.sweep()
+            same(len(await b.relay_all()), 2)
+            await b.queue.sweep()
+            check((await b.queue.enqueue(b.job("k"))).created, "the key was never freed")
+
+    async def test_erasing_what_has_left_leaves_nothing(self) -> None:
+        """Of a ticket whose events have all left, erasing leaves nothing but its key until that gets free."""
+        options = QueueOptions(result_retention=timedelta(seconds=100))
+        async with self.bench(options) as b:
+            lease = await b.take(b.job("k", ttl=500))
+            await b.complete(lease)
+            await b.relay_all()
+            await b.queue.erase(TENANT, ticket_id=lease.job.ticket_id)
+            b.clock.advance(599)
+            await b.queue.sweep()
+            check(not (await b.queue.enqueue(b.job("k"))).created, "the key was freed too early")
+            b.clock.advance(1)
+            await b.queue.sweep()
+            check((await b.queue.enqueue(b.job("k"))).created, "the key was never freed")

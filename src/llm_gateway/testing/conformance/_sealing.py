@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import anyio
 import pytest
@@ -45,6 +46,29 @@ class DeadLetterSuite(QueueSuite):
             await b.queue.sweep()
             for view in (done.job, cancelled, expired):
                 same(await b.queue.payload(TENANT, view.ticket_id), None)
+
+    async def test_each_end_is_kept_for_its_time(self) -> None:
+        """Dead letters are kept for their own time, what was answered, cancelled or has expired for that of results."""
+        options = QueueOptions(result_retention=timedelta(seconds=100), dead_letter_retention=timedelta(seconds=300))
+        async with self.bench(options, outbox=False) as b:
+            done, failed = await b.take(), await b.take()
+            cancelled, expired = await b.put(), await b.put(b.job(ttl=20))
+            b.clock.advance(20)
+            await b.queue.sweep()
+            await b.complete(done)
+            await b.queue.finish(failed, Fail(error=BOOM))
+            await b.queue.cancel(TENANT, cancelled.ticket_id)
+            kept = {done.job.ticket_id, failed.job.ticket_id, cancelled.ticket_id, expired.ticket_id}
+            for seconds, left in (
+                (99, kept),
+                (1, {failed.job.ticket_id}),
+                (199, {failed.job.ticket_id}),
+                (1, set[str]()),
+            ):
+                b.clock.advance(seconds)
+                await b.queue.sweep()
+                same({view.ticket_id for view in await b.queue.list_jobs()}, left)
+            same([stats.dead for stats in (await b.queue.stats()).lanes], [0])
 
     @pytest.mark.parametrize("disposition", [Fail(error=BOOM), Complete(result=b"the answer")])
     async def test_payload_of_erased_ticket_is_not_found(self, disposition: Disposition) -> None:
@@ -94,6 +118,42 @@ class ErasureSuite(QueueSuite):
             same([view.ticket_id for view in await b.queue.list_jobs()], [other.ticket_id])
             same((await b.queue.erase(TENANT, everything=True)).tickets, ())
             check(not (await b.queue.enqueue(b.job("k"))).created, "an erased request came back")
+
+    async def test_erasing_tells_what_it_removed(self) -> None:
+        """Erasing tells which kinds of content there were: a request or a result, attempts, what is echoed."""
+        async with self.bench() as b:
+            done, failed = (
+                await b.take(replace(b.job(), subjects=("d",))),
+                await b.take(replace(b.job(), subjects=("f",))),
+            )
+            await b.complete(done)
+            await b.queue.finish(failed, Fail(error=BOOM, attempt=b.attempt()))
+            await b.put(replace(b.job(), subjects=("w",)))
+            ended = await b.put(replace(b.job(), subjects=("c",)))
+            await b.queue.cancel(TENANT, ended.ticket_id)
+            told = {
+                subject: (await b.queue.erase(TENANT, subject=subject)).removed
+                for subject in ("d", "f", "w", "c", "none")
+            }
+            same(
+                told,
+                {
+                    "d": ("echo", "result"),
+                    "f": ("echo", "history", "payload"),
+                    "w": ("echo", "payload"),
+                    "c": ("echo",),
+                    "none": (),
+                },
+            )
+
+    async def test_erased_ticket_takes_no_result(self) -> None:
+        """A worker that asks again whether its result was taken learns nothing of an erased ticket."""
+        async with self.bench() as b:
+            lease = await b.take()
+            await b.complete(lease)
+            await b.queue.erase(TENANT, ticket_id=lease.job.ticket_id)
+            reply = await b.queue.finish(lease, Complete(result=b"the answer"))
+            same((reply.accepted, reply.state), (False, None))
 
     async def test_erase_everything_of_a_full_queue(self) -> None:
         """Erasing everything goes on until nothing is left, however much there is."""

@@ -7,12 +7,14 @@ from datetime import timedelta
 
 import pytest
 
-from llm_gateway._core.jobs import AdoptedBy, Complete, Enqueued
+from llm_gateway._core.jobs import AdoptedBy, Complete, Enqueued, Release
 from llm_gateway._core.lifecycle import TicketState
+from llm_gateway._facts import Fault
 from llm_gateway.errors import (
     IdempotencyConflict,
     InvalidRequest,
     PayloadTooLarge,
+    QueueError,
     QueueFull,
     TicketNotFound,
 )
@@ -117,6 +119,31 @@ class KeysSuite(QueueSuite):
                 await b.complete(lease, b"late")
                 same(await b.queue.result(TENANT, reply.job.ticket_id), b"late")
 
+    async def test_adopted_job_whose_caller_is_lost_is_somebody_elses(self) -> None:
+        """A job whose adopting caller is gone waits for a worker once its lease has lapsed, with one crash."""
+        async with self.bench() as b:
+            view = (await b.queue.enqueue(b.job(), adopted_by=AdoptedBy(worker="live", lease_seconds=LEASE))).job
+            same((await b.lane()).processing, 1)
+            b.clock.advance(LEASE - 1)
+            same((await b.queue.sweep()).recovered, 0)
+            b.clock.advance(1)
+            same((await b.queue.sweep()).recovered, 1)
+            (lease,) = await b.claim()
+            same((lease.job.ticket_id, lease.job.crashes), (view.ticket_id, 1))
+            same([attempt.fault for attempt in lease.job.history], [Fault.WORKER_LOST])
+
+    async def test_attempts_before_storing_are_kept(self) -> None:
+        """Attempts made before a job was stored count among its latest, with those that follow."""
+        async with self.bench() as b:
+            made = [b.attempt() for _ in range(31)]
+            await b.put(replace(b.job(), history=tuple(made)))
+            for _ in range(3):
+                (lease,) = await b.claim()
+                made.append(b.attempt())
+                await b.queue.finish(lease, Release(reason="circuit_open", attempt=made[-1]))
+            (view,) = await b.queue.list_jobs()
+            same(view.history, tuple(made[-32:]))
+
     async def test_adopting_a_known_key_gives_no_lease(self) -> None:
         """A key that has a ticket gives no second lease."""
         async with self.bench() as b:
@@ -161,6 +188,15 @@ class BoundsSuite(QueueSuite):
                 await b.queue.enqueue(b.job())
             await b.relay_all()
             await b.put()
+
+    async def test_ticket_is_taken_once(self) -> None:
+        """A ticket that exists is given to no other key, and stays as it is."""
+        async with self.bench() as b:
+            first = b.job("k")
+            await b.put(first)
+            with pytest.raises(QueueError):
+                await b.queue.enqueue(replace(first, idempotency_key="other", fingerprint="other"))
+            same(((await b.queue.stats()).depth, await b.queue.find(TENANT, "other")), (1, None))
 
     async def test_refused_by_size(self) -> None:
         """A payload above the limit is refused for good."""

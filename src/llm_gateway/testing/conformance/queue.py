@@ -15,6 +15,7 @@ import pytest
 from llm_gateway.testing.conformance._relaying import RelaySuite
 from llm_gateway.testing.conformance._sealing import DeadLetterSuite, ErasureSuite, KeyStoreSuite
 from llm_gateway.testing.conformance._submitting import BoundsSuite, KeysSuite, RemovalSuite
+from llm_gateway.testing.conformance._waiting import WaitingSuite
 from llm_gateway.testing.conformance._watching import AdminSuite, FairnessSuite, WatchSuite
 from llm_gateway.testing.conformance._working import ClaimSuite, FinishSuite, RecoverySuite
 
@@ -29,6 +30,7 @@ class QueueConformance(
     ClaimSuite,
     FinishSuite,
     RecoverySuite,
+    WaitingSuite,
     WatchSuite,
     RelaySuite,
     FairnessSuite,
