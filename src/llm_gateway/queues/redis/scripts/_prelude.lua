@@ -12,7 +12,7 @@ local LOG_LENGTH, HISTORY = 10000, 32
 local FIELDS = {'s', 'v', 'e', 'l', 't', 'w', 'z', 'ec', 'y', 'a', 'cr', 'hc', 'n', 'h',
                 'k', 'i', 'x', 'q', 'b', 'r', 'hi', 'g', 'sb', 'key', 'nb', 'op'}
 local NUMBERS = {v = true, e = true, w = true, z = true, ec = true, a = true, cr = true, hc = true, n = true, h = true}
-local NEEDED = {'s', 'v', 'e', 'l', 'w', 'z', 'ec', 'key'}
+local NEEDED = {'s', 'v', 'e', 'l', 'w', 'z', 'ec', 'n', 'key'}
 
 local function int(x) return string.format('%.0f', x) end
 local function real(x) return string.format('%.17g', x) end
@@ -47,7 +47,9 @@ local function load(ticket)
   local job = {ticket = ticket}
   for place, field in ipairs(FIELDS) do
     local value = found[place]
-    if value and value ~= '' then job[field] = NUMBERS[field] and tonumber(value) or value end
+    if value and value ~= '' then
+      if NUMBERS[field] then job[field] = tonumber(value) else job[field] = value end
+    end
   end
   if not job.s then return nil, redis.call('EXISTS', P .. 'j:' .. ticket) == 1 and 'damaged' or 'none' end
   for _, field in ipairs(NEEDED) do
@@ -101,7 +103,7 @@ local function place(job, parked)
   if parked then
     job.y = 'k'
     redis.call('SADD', P .. 'prk:' .. job.l, job.ticket)
-  elseif job.nb and tonumber(job.nb) > now then
+  elseif (tonumber(job.nb) or 0) > now then
     job.y = 'd'
     redis.call('ZADD', P .. 'dly:' .. job.l, job.nb, job.ticket)
   else
@@ -131,7 +133,7 @@ local function release_lease(job) job.k, job.h, job.i = nil, nil, nil end
 
 -- Of many attempts the latest are kept, one a line.
 local function remember(job, attempt)
-  if not attempt or attempt == '' then return end
+  if attempt == '' then return end
   job.hi = job.hi == '' and attempt or job.hi .. '\n' .. attempt
   job.hc = job.hc + 1
   if job.hc > HISTORY then
@@ -197,10 +199,9 @@ local function bury(job)
   unlist(job.t, job.ticket)
   redis.call('ZREM', P .. 'dlq:' .. job.l, job.ticket)
   if job.g then redis.call('SREM', P .. 'g:' .. sized(job.t, job.g), job.ticket) end
-  if job.sb then
-    for _, subject in ipairs(cjson.decode(job.sb)) do
-      redis.call('SREM', P .. 'sub:' .. sized(job.t, subject), job.ticket)
-    end
+  local listed, subjects = pcall(cjson.decode, job.sb or '[]')
+  for _, subject in ipairs(listed and subjects or {}) do
+    redis.call('SREM', P .. 'sub:' .. sized(job.t, subject), job.ticket)
   end
   if leaving then redis.call('ZREM', P .. 'due', job.ticket)
   else redis.call('ZADD', P .. 'due', int(job.e + RETAIN), job.ticket) end
@@ -214,12 +215,14 @@ local DAMAGED = '["QueueError","The stored request is damaged.","unknown","damag
 -- Ends a job whose hash cannot be read as a dead letter that says so; what names neither lane nor key is removed.
 local function condemn(ticket)
   local name = P .. 'j:' .. ticket
-  local found = redis.pcall('HMGET', name, 'l', 'key', 't', 'v', 's', 'g', 'z')
-  redis.call('ZREM', P .. 'lse', ticket)
+  local found = redis.pcall('HMGET', name, 'l', 'key', 't', 'v', 'g', 'z')
+  local held = redis.call('ZREM', P .. 'lse', ticket)
   redis.call('ZREM', P .. 'due', ticket)
   local counted = 0
   for _, lane in ipairs(redis.call('SMEMBERS', P .. 'lanes')) do
-    counted = counted + redis.call('ZREM', P .. 'old:' .. lane, ticket)
+    local here = redis.call('ZREM', P .. 'old:' .. lane, ticket)
+    if here == 1 and held == 1 then redis.call('HINCRBY', P .. 'lane:' .. lane, 'busy', -1) end
+    counted = counted + here
     redis.call('ZREM', P .. 'rdy:' .. lane, ticket)
     redis.call('ZREM', P .. 'dly:' .. lane, ticket)
     redis.call('SREM', P .. 'prk:' .. lane, ticket)
@@ -230,10 +233,9 @@ local function condemn(ticket)
     for _, tenant in ipairs(redis.call('SMEMBERS', P .. 'tenants')) do unlist(tenant, ticket) end
     return
   end
-  if found[5] == 'P' then redis.call('HINCRBY', P .. 'lane:' .. found[1], 'busy', -1) end
-  local job = {ticket = ticket, s = 'F', l = found[1], key = found[2], t = found[3] or '', g = found[6] or nil,
+  local job = {ticket = ticket, s = 'F', l = found[1], key = found[2], t = found[3] or '', g = found[5],
     v = tonumber(found[4]) or 1, a = 0, cr = 0, hi = '', hc = 0}
-  bytes = math.max(bytes - (tonumber(found[7]) or 0), 0)
+  bytes = math.max(bytes - (tonumber(found[6]) or 0), 0)
   redis.call('HSET', name, 'e', int(now), 'w', '1', 'z', '0', 'ec', '0', 't', job.t)
   redis.call('ZADD', P .. 'dlq:' .. job.l, int(now), ticket)
   if not relaying then redis.call('ZADD', P .. 'due', int(retained(job)), ticket) end

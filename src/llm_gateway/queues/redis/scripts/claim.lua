@@ -19,7 +19,7 @@ if #taken > 0 then
   for _, ticket in ipairs(taken) do
     if ticket ~= noted then reply[1] = reply[1] + 1 end
     local job, ends = load(ticket), redis.call('ZSCORE', P .. 'lse', ticket)
-    if job and job.s == 'P' and job.i == ARGV[9] and ends and tonumber(ends) > now then give(job, ends) end
+    if job and job.i == ARGV[9] and tonumber(ends) > now then give(job, ends) end
   end
   return answer(reply)
 end
@@ -27,12 +27,12 @@ end
 local gate = redis.call('HMGET', row, 'ci', 'nb', 'mx', 'pa', 'pk', 'busy')
 for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', P .. 'dly:' .. lane, '-inf', int(now), 'LIMIT', 0, 256)) do
   redis.call('ZREM', P .. 'dly:' .. lane, ticket)
-  local job, why = load(ticket)
-  if job and job.s == 'Q' and job.y == 'd' then
+  local job = load(ticket)
+  if job and job.y == 'd' then
     place(job)
     redis.call('HSET', P .. 'j:' .. ticket, 'y', job.y, 'q', job.q)
-  elseif why == 'damaged' or why == 'foreign' then
-    redis.call('ZADD', P .. 'rdy:' .. lane, 0, ticket)
+  elseif not job then
+    redis.call('ZADD', P .. 'due', 0, ticket)
   end
 end
 local before = gate[2] and gate[2] ~= '' and tonumber(gate[2])
@@ -47,22 +47,22 @@ if shut or (before and before > now) then
   nothing()
   return answer(reply)
 end
-if gate[3] and gate[3] ~= '' then count = math.min(count, tonumber(gate[3]) - tonumber(gate[6] or 0)) end
+if gate[3] and gate[3] ~= '' then count = math.min(count, tonumber(gate[3]) - tonumber(gate[6])) end
 
-local leases, given, virtual, passes = {}, 0, nil, 0
+local leases, given, passes, virtual = {}, 0, 0, nil
 while given < count and passes < 64 do
   passes = passes + 1
   local popped = redis.call('ZPOPMIN', P .. 'rdy:' .. lane, count - given)
   if #popped == 0 then break end
   for index = 1, #popped, 2 do
     local ticket = popped[index]
-    local job, why = load(ticket)
+    local job = load(ticket)
     local parked = job and job.g and redis.call('HGET', P .. 'pg:' .. lane, sized(job.t, job.g))
     if not job then
       -- Found by the sweep, which ends it; here it must not be met again.
-      if why ~= 'none' then redis.call('ZADD', P .. 'due', 0, ticket) end
-    elseif job.s ~= 'Q' or job.y ~= 'r' then
-      job = nil
+      redis.call('ZADD', P .. 'due', 0, ticket)
+    elseif job.y ~= 'r' then
+      -- It stands elsewhere.
     elseif job.e <= now then
       job.r = nil
       finish(job, 'X')
@@ -72,7 +72,7 @@ while given < count and passes < 64 do
       save(job)
     else
       given = given + 1
-      virtual = math.max(virtual or 0, tonumber(popped[index + 1]))
+      virtual = popped[index + 1]
       job.s, job.y, job.k, job.h, job.i, job.r, job.nb = 'P', nil, ARGV[11 + given], now, ARGV[9], nil, nil
       save(job, 'o', ARGV[8])
       leases[#leases + 1] = int(now + lease)
@@ -91,9 +91,9 @@ else
   redis.call('RPUSH', claims, unpack(tickets))
   redis.call('PEXPIRE', claims, ARGV[10])
   longest_lease(lease)
-  virtual = math.max(virtual, tonumber(redis.call('HGET', row, 'V') or 0))
-  redis.call('HSET', row, 'V', real(virtual))
-  redis.call('ZREMRANGEBYSCORE', P .. 'vt:' .. lane, '-inf', real(virtual))
+  -- Nobody is placed before what was given out last, so this goes forward only.
+  redis.call('HSET', row, 'V', virtual)
+  redis.call('ZREMRANGEBYSCORE', P .. 'vt:' .. lane, '-inf', virtual)
 end
 commit()
 return answer(reply)

@@ -7,7 +7,7 @@ if job.x == ARGV[7] then
   mark()
   return answer({'REPLAYED', job.s})
 end
-if job.s ~= 'P' or job.k ~= ARGV[7] then return answer({'FENCED', job.s}) end
+if job.k ~= ARGV[7] then return answer({'FENCED', job.s}) end
 
 local kind, group = ARGV[8], job.g and sized(job.t, job.g)
 local function later() if tonumber(ARGV[13]) > 0 then job.nb = int(now + tonumber(ARGV[13])) end end

@@ -3,7 +3,7 @@ local reply = {int(now), int(depth), int(bytes), relaying and int(seq - relayed)
 for _, lane in ipairs(redis.call('SMEMBERS', P .. 'lanes')) do
   for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', P .. 'dly:' .. lane, '-inf', int(now), 'LIMIT', 0, 256)) do
     local job = load(ticket)
-    if job and job.s == 'Q' and job.y == 'd' then
+    if job and job.y == 'd' then
       redis.call('ZREM', P .. 'dly:' .. lane, ticket)
       place(job)
       redis.call('HSET', P .. 'j:' .. ticket, 'y', job.y, 'q', job.q)
@@ -16,7 +16,7 @@ for _, lane in ipairs(redis.call('SMEMBERS', P .. 'lanes')) do
     row[1] or '0', redis.call('SCARD', P .. 'prk:' .. lane), redis.call('ZCARD', P .. 'dlq:' .. lane),
     oldest[2] or '', row[2] or '', row[3] or '', row[4] or '', row[5] or '', row[6] or '', row[7] or '', soon[2] or ''}
 end
-if relaying and seq > relayed then
+if relaying then
   local first = redis.call('XRANGE', P .. 'ev', int(relayed + 1) .. '-0', '+', 'COUNT', 1)
   if first[1] then reply[5] = first[1][2][8] end
 end

@@ -6,7 +6,7 @@ for _, ticket in ipairs(redis.call('ZRANGE', P .. 'l:' .. ARGV[5], ARGV[9], ARGV
   local within = job and not job.b and job.n > tonumber(ARGV[6]) and job.n < tonumber(ARGV[7])
   if within and (ARGV[8] == '' or job.g == ARGV[8]) then
     local content = job.s == 'C' and redis.call('GET', P .. 'c:' .. ticket) or echo(job)
-    reply[#reply + 1] = {int(job.n), ticket, redis.call('HGETALL', P .. 'j:' .. ticket), content or ''}
+    reply[#reply + 1] = {int(job.n), ticket, redis.call('HGETALL', P .. 'j:' .. ticket), content}
   end
 end
 return answer(reply)

@@ -1,6 +1,6 @@
 -- The right to relay, and the acknowledgement. ARGV: 5 what: lead | yield | ack | close · 6 token · 7 lease, or the number
 local held = redis.call('HMGET', P .. 'cnt', 'rl', 're')
-local leading = held[1] and held[1] ~= '' and tonumber(held[2]) > now
+local leading = tonumber(held[2] or 0) > now
 local mine = leading and held[1] == ARGV[6]
 if ARGV[5] == 'lead' then
   if leading and not mine then return answer(0) end

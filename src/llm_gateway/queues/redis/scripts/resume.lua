@@ -11,7 +11,7 @@ end
 local page = redis.call('SSCAN', P .. 'prk:' .. lane, ARGV[7], 'COUNT', ARGV[8])
 for _, ticket in ipairs(page[2]) do
   local job = load(ticket)
-  if not job or job.s ~= 'Q' or job.y ~= 'k' then
+  if not job or job.y ~= 'k' then
     redis.call('SREM', P .. 'prk:' .. lane, ticket)
   elseif meant(job.r) then
     redis.call('SREM', P .. 'prk:' .. lane, ticket)

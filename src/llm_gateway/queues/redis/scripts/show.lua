@@ -3,4 +3,4 @@ local job, why = load(ARGV[5])
 if not job then return answer({why}) end
 local rank = job.y == 'r' and redis.call('ZRANK', P .. 'rdy:' .. job.l, job.ticket)
 local content = ARGV[6] == '1' and redis.call('GET', P .. 'c:' .. job.ticket) or echo(job)
-return answer({'job', redis.call('HGETALL', P .. 'j:' .. job.ticket), content or '', rank or -1})
+return answer({'job', redis.call('HGETALL', P .. 'j:' .. job.ticket), content, rank or -1})

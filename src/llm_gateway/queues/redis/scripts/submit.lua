@@ -3,7 +3,7 @@
 --   12 fingerprint · 13 echo · 14 payload · 15 reason · 16 group · 17 subjects · 18 history · 19 its length
 --   20 most jobs · 21 most bytes · 22 worker that adopts it, empty for none · 23 lease · 24 token
 --   25 ticket of the dead letter it was made from
-local job = {ticket = ARGV[5], t = ARGV[6], key = ARGV[7], l = ARGV[8], w = tonumber(ARGV[9]), v = 0, s = 'Q',
+local job = {ticket = ARGV[5], t = ARGV[6], key = ARGV[7], l = ARGV[8], w = tonumber(ARGV[9]), v = 0,
   ec = #ARGV[13], z = #ARGV[14], r = ARGV[15], g = ARGV[16] ~= '' and ARGV[16] or nil,
   a = 0, cr = 0, hi = ARGV[18], hc = tonumber(ARGV[19])}
 local known = redis.call('GET', P .. 'i:' .. job.key)

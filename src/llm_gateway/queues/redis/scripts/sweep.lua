@@ -28,11 +28,9 @@ for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', int(now)
   end
 end
 -- No lease ends later than the longest from now: if one does, the clock went back, and its worker may be gone.
-if longest > 0 then
-  local latest = int(now + longest)
-  for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', P .. 'lse', '(' .. latest, '+inf', 'LIMIT', 0, limit)) do
-    redis.call('ZADD', P .. 'lse', latest, ticket)
-  end
+local latest = int(now + longest)
+for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', P .. 'lse', '(' .. latest, '+inf', 'LIMIT', 0, limit)) do
+  redis.call('ZADD', P .. 'lse', latest, ticket)
 end
 for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', P .. 'lse', '-inf', int(now), 'LIMIT', 0, limit)) do
   local job, why = load(ticket)

@@ -16,9 +16,8 @@ for _, entry in ipairs(redis.call('XRANGE', P .. 'ev', int(first) .. '-0', '+', 
   if everybodys or (fact[16] == ARGV[7] and (ARGV[8] == '' or fact[18] == ARGV[8])) then
     local job = load(fact[2])
     if job and (everybodys or not job.b) then
-      local whole = fact[6] == 'C' and job.s == 'C' and not job.b
-      local content = whole and redis.call('GET', P .. 'c:' .. job.ticket) or echo(job)
-      reply[#reply + 1] = {number, fact, redis.call('HGETALL', P .. 'j:' .. job.ticket), content or ''}
+      local content = fact[6] == 'C' and redis.call('GET', P .. 'c:' .. job.ticket) or echo(job)
+      reply[#reply + 1] = {number, fact, redis.call('HGETALL', P .. 'j:' .. job.ticket), content}
     end
   end
 end
