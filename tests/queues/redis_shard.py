@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from tests.queues.redis_audit import audit
 from tests.queues.redis_bench import command
@@ -15,6 +16,8 @@ from llm_gateway.testing.clock import FakeClock
 
 __all__ = ["RedisShard"]
 
+DEFAULT: Final = QueueOptions()
+
 
 @dataclass(frozen=True, slots=True)
 class RedisShard:
@@ -23,7 +26,7 @@ class RedisShard:
     url: str
     namespace: str
     clock: FakeClock
-    options: QueueOptions = QueueOptions()
+    options: QueueOptions = DEFAULT
 
     @property
     def prefix(self) -> str:

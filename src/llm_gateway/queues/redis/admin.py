@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llm_gateway._core.jobs import JobView, Lane, QueueStats
 from llm_gateway._core.lifecycle import TicketState
-from llm_gateway.errors import QueueError
+from llm_gateway.errors import QueueError, TicketNotFound
 from llm_gateway.protocols import KeyStore, QueueAdmin
 from llm_gateway.queues.redis.rows import integer, items, raw, text
 from llm_gateway.queues.redis.scripts import Script
@@ -48,7 +48,8 @@ class RedisAdmin(RedisStore, RedisWork, QueueAdmin):
         for _, ticket in sorted(found, reverse=True)[:limit]:
             try:
                 view, _, buried = await self._shown(ticket)
-            except QueueError:
+            except (QueueError, TicketNotFound):
+                # Damaged, or gone meanwhile.
                 continue
             views += [] if buried else [view]
         return views
