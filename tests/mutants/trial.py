@@ -48,14 +48,14 @@ class Stage:
     which: str
 
 
-# These wait for a clock that is not ours, or run no script that others do not.
-SLOW: Final = "test_events_past_a_gap"
+# These wait for a server, or run no script that others do not.
+SLOW: Final = "test_events_past_a_gap or replica"
 UNRELATED: Final = "test_two_lost_replies or test_dropped_key or refused or url"
-OWN: Final = ("test_redis_scripts.py", "test_redis_lost_replies.py", "test_redis_own.py")
+OWN: Final = ("test_redis_scripts.py", "test_redis_damage.py", "test_redis_lost_replies.py", "test_redis_own.py")
 STAGES: Final = (
     Stage(("test_redis.py::TestRedisQueue", *OWN), f"not ({SLOW} or {UNRELATED})"),
+    Stage(("test_redis_replica.py", "test_redis.py::TestRedisQueue"), SLOW),
     Stage(("test_redis_model.py", "test_redis.py::TestShards"), f"not ({SLOW})"),
-    Stage(("test_redis.py::TestRedisQueue",), SLOW),
 )
 
 

@@ -103,6 +103,20 @@ class WaitingSuite(QueueSuite):
             await b.queue.finish(lease, Park(reason="model_changed", scope=ParkScope.JOB))
             same((len(await b.claim(5)), (await b.lane()).gate.parked), (1, None))
 
+    async def test_unparking_lets_groups_go_by_their_reason(self) -> None:
+        """Groups that were parked for one reason go on together; those parked for another wait, also for later jobs."""
+        async with self.bench() as b:
+            reasons = {"g": "model_changed", "h": "needs_operator", "i": "model_changed"}
+            for group, reason in reasons.items():
+                lease = await b.take(replace(b.job(), group=group))
+                await b.queue.finish(lease, Park(reason=reason, scope=ParkScope.GROUP))
+            await b.queue.unpark(LANE, "model_changed")
+            for group in reasons:
+                await b.put(replace(b.job(), group=group))
+            same(sorted(str(lease.job.group) for lease in await b.claim(9)), ["g", "g", "i", "i"])
+            await b.queue.resume(LANE)
+            same([lease.job.group for lease in await b.claim(9)], ["h", "h"])
+
     async def test_lease_holds_to_its_end(self) -> None:
         """A lease holds until its very end and no longer, whether it was claimed or adopted."""
         async with self.bench() as b:

@@ -13,6 +13,7 @@ from llm_gateway._core.jobs import Complete, Release
 from llm_gateway._core.lifecycle import TERMINAL, TicketState
 from llm_gateway._core.requests import Priority
 from llm_gateway.errors import QueueError, QueueUnavailable, TicketNotFound
+from llm_gateway.options import QueueOptions
 from llm_gateway.testing.clock import settle
 from llm_gateway.testing.conformance.bench import LANE, OTHER_LANE, PATIENCE, TENANT, Bench, QueueSuite, check, same
 
@@ -60,6 +61,22 @@ class WatchSuite(QueueSuite):
                     await b.queue.wait(TENANT, ticket, beyond=99)
 
             await self.returns(wait, when=lambda: b.queue.erase(TENANT, ticket_id=ticket))
+
+    async def test_waiter_is_told_when_a_ticket_goes(self) -> None:
+        """A waiter of a ticket that was kept long enough is told that there is none any longer."""
+        async with self.bench(QueueOptions(result_retention=timedelta(seconds=100)), outbox=False) as b:
+            lease = await b.take()
+            await b.complete(lease)
+
+            async def wait() -> None:
+                with pytest.raises(TicketNotFound):
+                    await b.queue.wait(TENANT, lease.job.ticket_id, beyond=99)
+
+            async def pass_time() -> None:
+                b.clock.advance(100)
+                await b.queue.sweep()
+
+            await self.returns(wait, when=pass_time)
 
     async def test_events_of_a_group(self) -> None:
         """A watcher gets its tenant's and group's events in order, from now on, then from its cursor on."""

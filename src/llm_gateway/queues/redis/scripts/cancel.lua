@@ -20,9 +20,7 @@ for index = 8, #ARGV do
       finish(job, 'K')
     end
     if ARGV[6] == '1' then bury(job) end
-    if ended or ARGV[6] == '1' then
-      redis.call('HSET', P .. 'j:' .. job.ticket, 'op', ARGV[7] .. '|' .. (ended and 1 or 0) .. had)
-    end
+    redis.call('HSET', P .. 'j:' .. job.ticket, 'op', ARGV[7] .. '|' .. (ended and 1 or 0) .. had)
     reply[#reply + 1] = {1, ended and 1 or 0, had}
   end
 end
