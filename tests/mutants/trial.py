@@ -16,7 +16,7 @@ from typing import Final
 from tests.mutants.rules import Mutant
 from tests.queues.redis_server import BINARIES, NEWEST
 
-__all__ = ["SCRIPTS", "Outcome", "Trial"]
+__all__ = ["ROOT", "SCRIPTS", "STAGES", "Outcome", "Trial"]
 
 ROOT: Final = Path(__file__).parents[2]
 PACKAGE: Final = ROOT / "src" / "llm_gateway"
@@ -113,15 +113,16 @@ class Trial:
 
     Args:
         folder: Empty; the copy of the package and what the tests write lie in it.
+        stages: How many of the stages are run.
 
     Raises:
         RuntimeError: The copy is not what would be tested.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stages: int = len(STAGES)) -> None:
         self.copy = folder / "package" / PACKAGE.name
         shutil.copytree(PACKAGE, self.copy, ignore=shutil.ignore_patterns("__pycache__"))
-        self.limits: tuple[float, ...] = (600.0,) * len(STAGES)
+        self.limits: tuple[float, ...] = (600.0,) * stages
         # The copy goes before what is installed.
         environment = {**os.environ, "PYTHONPATH": str(self.copy.parent)}
         asked = [sys.executable, "-c", "import llm_gateway; print(llm_gateway.__file__)"]
@@ -129,7 +130,7 @@ class Trial:
         if Path(found.strip()).parent != self.copy:
             message = f"The tests would run on {found.strip()}, not on the copy."
             raise RuntimeError(message)
-        self.crews = [Crew(stage, folder / str(number), environment) for number, stage in enumerate(STAGES)]
+        self.crews = [Crew(stage, folder / str(number), environment) for number, stage in enumerate(STAGES[:stages])]
 
     def calibrate(self) -> tuple[float, ...]:
         """Run every stage on the unchanged scripts, and return how long each may take.

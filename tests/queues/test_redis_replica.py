@@ -42,7 +42,9 @@ class Pair:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Give a server with a replica: old ones, of which the replicas are asked at once for what they have."""
-    first = RedisServer(tmp_path_factory.mktemp("first"), BINARIES[-1], *KEPT, "--repl-diskless-sync-delay", "0").start()
+    first = RedisServer(
+        tmp_path_factory.mktemp("first"), BINARIES[-1], *KEPT, "--repl-diskless-sync-delay", "0"
+    ).start()
     try:
         of = ("--replicaof", "127.0.0.1", str(first.port))
         second = RedisServer(tmp_path_factory.mktemp("second"), BINARIES[-1], *KEPT, *of).start()
