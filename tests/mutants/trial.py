@@ -49,12 +49,15 @@ class Stage:
 
 
 # These wait for a server, or run no script that others do not.
-SLOW: Final = "test_events_past_a_gap or replica"
+SLOW: Final = "test_events_past_a_gap or replica or of_a_full_queue or test_full_server"
 UNRELATED: Final = "test_two_lost_replies or test_dropped_key or refused or url"
 OWN: Final = ("test_redis_scripts.py", "test_redis_damage.py", "test_redis_lost_replies.py", "test_redis_own.py")
 STAGES: Final = (
     Stage(("test_redis.py::TestRedisQueue", *OWN), f"not ({SLOW} or {UNRELATED})"),
-    Stage(("test_redis_replica.py", "test_redis.py::TestRedisQueue"), SLOW),
+    Stage(
+        ("test_redis_replica.py", "test_redis_own.py", "test_redis.py::TestRedisQueue"),
+        f"({SLOW}) and not ({UNRELATED})",
+    ),
     Stage(("test_redis_model.py", "test_redis.py::TestShards"), f"not ({SLOW})"),
 )
 

@@ -260,6 +260,8 @@ async def test_shown_is_what_was_asked_for(redis: RedisServer) -> None:
         view = await b.put(replace(b.job(), echo=b"e", payload=b"payload"))
         shown = [items(await shard.run(Script.SHOW, view.ticket_id, body))[2] for body in (0, 1)]
         assert [b"e", b"epayload"] == shown
+        silent = await b.put(replace(b.job(), echo=b""))
+        assert b"" == items(await shard.run(Script.SHOW, silent.ticket_id, 0))[2]
 
 
 async def test_acknowledgement_takes_along_nothing_that_comes_later(redis: RedisServer) -> None:
