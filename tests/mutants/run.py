@@ -2,8 +2,8 @@
 
 ``make mutants`` runs every mutant; ``make mutants ARGS="--sample 100 --seed 7"`` some of them, ``ARGS="claim sweep"``
 those of some scripts. What was found is kept in .mutants, so that a run that was broken off goes on with ``--resume``,
-which tries survivors again: on a busy machine the shortest way is ``ARGS=--quick``, then ``ARGS=--resume``. Exits with 1
-if fewer than 95 of 100 mutants are noticed, not counting those of equivalent.toml.
+which tries survivors again: on a busy machine the shortest way is ``ARGS=--quick``, then ``ARGS=--resume``. Exits with
+1 if fewer than 95 of 100 mutants are noticed, not counting those of equivalent.toml.
 """
 
 from __future__ import annotations

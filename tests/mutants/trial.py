@@ -50,8 +50,11 @@ class Stage:
 
 # These wait for a server, or run no script that others do not.
 SLOW: Final = "test_events_past_a_gap or replica or of_a_full_queue or test_full_server"
-UNRELATED: Final = "test_two_lost_replies or test_dropped_key or refused or url"
-OWN: Final = ("test_redis_scripts.py", "test_redis_damage.py", "test_redis_lost_replies.py", "test_redis_own.py")
+UNRELATED: Final = "test_two_lost_replies or test_pin_whose or test_dropped_key or refused or url"
+OWN: Final = (
+    *("test_redis_scripts.py", "test_redis_damage.py", "test_redis_growth.py"),
+    *("test_redis_lost_replies.py", "test_redis_own.py"),
+)
 STAGES: Final = (
     Stage(("test_redis.py::TestRedisQueue", *OWN), f"not ({SLOW} or {UNRELATED})"),
     Stage(
@@ -72,9 +75,7 @@ class Crew:
     """
 
     def __init__(self, stage: Stage, folder: Path, environment: dict[str, str]) -> None:
-        tests = [
-            f"tests/queues/{name}" for name in stage.tests if (ROOT / "tests/queues" / name.partition("::")[0]).exists()
-        ]
+        tests = [f"tests/queues/{name}" for name in stage.tests]
         which = " and ".join([f"({stage.which})", *(f"not {other}" for other in OTHERS)])
         quiet = ("-q", "-x", "-s", "--tb=line", "-p", "no:cacheprovider", "-p", "tests.mutants.quick")
         place = ("--hypothesis-seed=0", f"--basetemp={folder / 'tests'}")
