@@ -136,10 +136,7 @@ local function remember(job, attempt)
   if attempt == '' then return end
   job.hi = job.hi == '' and attempt or job.hi .. '\n' .. attempt
   job.hc = job.hc + 1
-  if job.hc > HISTORY then
-    job.hi = string.sub(job.hi, string.find(job.hi, '\n', 1, true) + 1)
-    job.hc = HISTORY
-  end
+  if job.hc > HISTORY then job.hi = string.sub(job.hi, string.find(job.hi, '\n', 1, true) + 1) end
 end
 
 -- The attempt that nobody will report, if a call was under way.
