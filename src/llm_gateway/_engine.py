@@ -148,7 +148,7 @@ class Engine:
         if self._pid != os.getpid():
             message = "This client was opened before a fork."
             raise ConfigurationError(message, next_step="Open a client in each process, after forking.")
-        if self._loop is not asyncio.get_running_loop():
+        if self._loop is not _running_loop():
             message = "This client was opened in another event loop."
             raise ConfigurationError(message, next_step="Open a client in each event loop.")
 
@@ -361,6 +361,13 @@ class Engine:
         opened = snapshot.state is CircuitState.OPEN
         not_before = self.parts.clock.now() + timedelta(seconds=snapshot.retry_in) if opened else None
         await queue.set_gate(lane, circuit=snapshot.state.value, not_before=not_before)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:  # a plain thread
+        return None
 
 
 def _by_name(providers: Sequence[Provider]) -> dict[str, Provider]:

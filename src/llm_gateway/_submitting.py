@@ -11,7 +11,13 @@ from typing import TypeVar
 from llm_gateway._asking import Desk, with_key
 from llm_gateway._callers import Patience
 from llm_gateway._core.circuit import CircuitKey
-from llm_gateway._core.given import require_cursor, require_name, require_request, require_ticket_id
+from llm_gateway._core.given import (
+    require_cursor,
+    require_name,
+    require_request,
+    require_requests,
+    require_ticket_id,
+)
 from llm_gateway._core.health import Health, LaneHealth
 from llm_gateway._core.intake import check_erasure, dead_letter
 from llm_gateway._core.jobs import Enqueued, ErasureReport, JobEvent, JobView, Lane, LaneGate, LaneStats, NewJob
@@ -53,20 +59,20 @@ class Submitting:
         desk = self._required()
         outcomes: list[Pending | LLMGatewayError | None] = []
         jobs: list[NewJob] = []
-        keyed = [with_key(require_request(request)) for request in requests]
-        for request in keyed:
+        keyed: list[LLMRequest] = []
+        for given in require_requests(requests):
             try:
+                request = with_key(require_request(given))
                 jobs.append(await self._job(tenant, request, schema))
-                outcomes.append(None)
             except LLMGatewayError as error:
                 outcomes.append(error)
-        replies = iter(await desk.queue.enqueue_many(jobs))
+            else:
+                keyed.append(request)
+                outcomes.append(None)
+        replies = zip(await desk.queue.enqueue_many(jobs), keyed, strict=True)
         for lane in {job.lane for job in jobs}:
             self._engine.mirror_outage(lane)
-        return [
-            outcome if outcome is not None else await self._told(desk, next(replies), request)
-            for outcome, request in zip(outcomes, keyed, strict=True)
-        ]
+        return [outcome if outcome is not None else await self._told(desk, *next(replies)) for outcome in outcomes]
 
     async def status(self, tenant: str, ticket_id: str) -> TicketStatus:
         """Tell where a ticket stands."""

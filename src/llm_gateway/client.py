@@ -225,6 +225,7 @@ class LLMClient:
             For each request, by index, its ticket or the error that refused it.
 
         Raises:
+            InvalidRequest: *requests* is no list of them.
             ConfigurationError: the client has no queue.
             ClientClosed: the client is not open.
         """
@@ -351,9 +352,12 @@ class LLMClient:
             progress: Called with how many are done and, where *requests* has a length, of how many.
 
         Raises:
-            InvalidRequest: *samples* or *concurrency* is no whole number above 0, or *progress* cannot be called.
+            InvalidRequest: *requests* are none, or another argument cannot be used.
             UnsupportedSchema: no answer can be checked against *output_type*.
+            ClientClosed: the client is not open.
         """
+        self._engine.require_open()
+        seconds_of(timeout)
         output_type_of(cast("type[T]", output_type))
         plan = Plan(requests, samples=samples, concurrency=concurrency, progress=progress)
 

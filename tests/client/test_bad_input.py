@@ -10,10 +10,10 @@ from functools import partial
 from typing import Final, TypeVar, cast
 
 import pytest
-from pydantic import SecretStr, TypeAdapter
+from pydantic import JsonValue, SecretStr, TypeAdapter
 from tests.client.desk import Desk, outage
 
-from llm_gateway import LLMClient, LLMRequest, TicketState
+from llm_gateway import LLMClient, LLMRequest, Message, Priority, TicketState
 from llm_gateway._core.jobs import AdoptedBy, Enqueued, EnqueueReply, NewJob
 from llm_gateway._facts import Fault
 from llm_gateway.errors import (
@@ -42,6 +42,8 @@ def made(**changes: object) -> LLMRequest:
     return LLMRequest.model_validate(GOOD | changes)
 
 
+CIRCULAR: Final[dict[str, JsonValue]] = {}
+CIRCULAR["a"] = CIRCULAR
 Ask = Callable[[LLMClient, LLMRequest], Awaitable[object]]
 
 
@@ -89,6 +91,56 @@ def test_request_that_cannot_be_made(changes: dict[str, object]) -> None:
     with pytest.raises(InvalidRequest) as caught:
         made(**changes)
     assert CANARY not in f"{caught.value!s}{caught.value!r}"
+
+
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prompt": "a\ud800"},
+        {"prompt": None},
+        {"prompt": 5},
+        {"messages": (Message.user("a").model_copy(update={"parts": 5}),), "prompt": None},
+        {"ttl": timedelta(-1)},
+        {"ttl": "soon"},
+        {"priority": "urgent"},
+        {"subjects": 5},
+        {"subjects": ("a\ud800",)},
+        {"group": "a\ud800"},
+        {"idempotency_key": "a\ud800"},
+        {"correlation_id": "a\ud800"},
+        {"metadata": {"a": object()}},
+        {"metadata": {"a": "\ud800"}},
+        {"unheard_of": 1},
+    ],
+    ids=ascii,
+)
+async def test_copy_that_was_not_validated(desk: Desk, client: LLMClient, ask: Ask, changes: dict[str, object]) -> None:
+    """A copy with a value that cannot be used is refused like a request that was made with it."""
+    with pytest.raises(InvalidRequest) as caught:
+        await ask(client, made().model_copy(update=changes))
+    assert CANARY not in f"{caught.value!s}{caught.value!r}"
+    await require_untouched(desk, client)
+
+
+@pytest.mark.parametrize("metadata", [{"a": "\ud800"}, {"a": math.nan}, {"a": object()}, CIRCULAR], ids=ascii)
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+async def test_metadata_changed_afterwards(
+    desk: Desk, client: LLMClient, ask: Ask, metadata: dict[str, JsonValue]
+) -> None:
+    """Metadata that was put into a request once it was made is refused when it cannot be echoed."""
+    request = made(metadata={"b": 1})
+    request.metadata.update(metadata)
+    with pytest.raises(InvalidRequest):
+        await ask(client, request)
+    await require_untouched(desk, client)
+
+
+async def test_copy_that_is_validated_late(desk: Desk, client: LLMClient) -> None:
+    """A copy with a value that validation would convert is taken with what it converts to."""
+    ticket = (await client.submit(made().model_copy(update={"ttl": 5, "priority": "live"}))).ticket
+    (job,) = await desk.queue.list_jobs()
+    assert (timedelta(seconds=5), Priority.LIVE) == (ticket.expires_at - ticket.created_at, job.priority)
 
 
 @pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)

@@ -11,10 +11,10 @@ from typing import Literal, cast
 import pytest
 from tests.client.desk import Desk, outage
 
-from llm_gateway import LLMClient, LLMRequest
+from llm_gateway import Completed, LLMClient, LLMRequest, Pending
 from llm_gateway._facts import Fault
 from llm_gateway._mapping import Progress
-from llm_gateway.errors import ConfigurationError, ErrorInfo, InvalidRequest, QuotaExhausted
+from llm_gateway.errors import ClientClosed, ConfigurationError, ErrorInfo, InvalidRequest, QuotaExhausted
 from llm_gateway.settings import settings_of_process
 from llm_gateway.worker import Worker
 
@@ -23,14 +23,20 @@ NUMBER = cast("float", "5")
 TWO = cast("int", "2")
 NOBODY = cast("str", None)
 THREE = cast("str", 3)
+NONE = cast("list[LLMRequest]", None)
+HALF = "a\ud800"
 QUEUED = cast("Literal['queue']", "queued")
 FUNCTION = cast("type[int]", lambda: 1)
 nameless = cast("Callable[[str, str], LLMRequest]", LLMRequest)
 MISTAKES: dict[str, Callable[[LLMClient, LLMRequest], Awaitable[object]]] = {
     "a text to complete": lambda client, _: client.complete(TEXT),
     "a text to submit": lambda client, _: client.submit(TEXT),
-    "texts to submit": lambda client, _: client.submit_many([TEXT]),
+    "nothing to submit": lambda client, _: client.submit_many(NONE),
+    "one request to submit as many": lambda client, question: client.submit_many(cast("list[LLMRequest]", question)),
+    "a text to submit as many": lambda client, _: client.submit_many(cast("list[LLMRequest]", "ab")),
     "a timeout as text": lambda client, question: client.complete(question, timeout=NUMBER),
+    "true for a second": lambda client, question: client.complete(question, timeout=True),
+    "endless digits for a timeout": lambda client, question: client.complete(question, timeout=10**400),
     "no timeout": lambda client, question: client.complete(question, timeout=cast("float", None)),
     "a ticket for its id": lambda client, question: client.result(cast("str", question)),
     "a status of no id": lambda client, question: client.status(cast("str", question)),
@@ -48,6 +54,10 @@ MISTAKES: dict[str, Callable[[LLMClient, LLMRequest], Awaitable[object]]] = {
     "events after a word": lambda client, _: anext(client.events(after="yesterday")),
     "events after endless digits": lambda client, _: anext(client.events(after="9" * 5_000)),
     "events after more than any store counts": lambda client, _: anext(client.events(after="9" * 19)),
+    "a map of nothing": lambda client, _: anext(client.map(NONE)),
+    "a map of one request": lambda client, question: anext(client.map(cast("list[LLMRequest]", question))),
+    "a map of a text": lambda client, _: anext(client.map(cast("list[LLMRequest]", "ab"))),
+    "a map without time": lambda client, question: anext(client.map([question] * 3, timeout=-1)),
     "samples as text": lambda client, question: anext(client.map([question], samples=TWO)),
     "concurrency as text": lambda client, question: anext(client.map([question], concurrency=TWO)),
     "no samples": lambda client, question: anext(client.map([question], samples=0)),
@@ -55,6 +65,16 @@ MISTAKES: dict[str, Callable[[LLMClient, LLMRequest], Awaitable[object]]] = {
     "a map of functions": lambda client, question: anext(client.map([question], output_type=FUNCTION)),
     "a tenant that is none": lambda client, question: client.for_tenant(NOBODY).submit(question),
     "a tenant without a name": lambda client, question: client.for_tenant("").submit(question),
+    "half a character for an id": lambda client, _: client.result(HALF),
+    "a status of half a character": lambda client, _: client.status(HALF),
+    "a cancel of half a character": lambda client, _: client.cancel(HALF),
+    "a requeue of half a character": lambda client, _: client.requeue(HALF),
+    "an erasure of half a character": lambda client, _: client.erase(ticket=HALF),
+    "a subject of half a character": lambda client, _: client.erase(subject=HALF),
+    "a group of half a character": lambda client, _: client.cancel_group(HALF),
+    "events of half a character": lambda client, _: anext(client.events(group=HALF)),
+    "events after half a character": lambda client, _: anext(client.events(after=HALF)),
+    "a tenant of half a character": lambda client, question: client.for_tenant(HALF).submit(question),
     "fields without names": lambda client, _: client.submit(nameless("fake", "m-1")),
 }
 WORKERS: dict[str, Callable[[LLMClient], AbstractAsyncContextManager[Worker]]] = {
@@ -82,10 +102,38 @@ async def test_refused_worker(client: LLMClient, mistake: str) -> None:
         await WORKERS[mistake](client).__aenter__()
 
 
-async def test_map_of_texts(client: LLMClient) -> None:
-    """Mapping over texts is refused like asking with one."""
-    with pytest.raises(InvalidRequest):
-        _ = [item async for item in client.map([TEXT])]
+async def test_map_with_mistakes(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """What is no request is refused in its own place, once for each sample, and stops nobody else."""
+    items = [item async for item in client.map([question, TEXT, question], samples=2)]
+    told = {(item.index, item.sample): type(item.outcome) for item in items}
+    assert {
+        (0, 0): Completed,
+        (0, 1): Completed,
+        (1, 0): InvalidRequest,
+        (1, 1): InvalidRequest,
+        (2, 0): Completed,
+        (2, 1): Completed,
+    } == told
+    assert len(desk.provider.calls) == 4
+
+
+async def test_submit_many_with_mistakes(client: LLMClient, question: LLMRequest) -> None:
+    """What is no request is refused in its own place, and the others get their tickets."""
+    outcomes = await client.submit_many([question, TEXT, question])
+    assert [Pending, InvalidRequest, Pending] == [type(outcome) for outcome in outcomes]
+
+
+async def test_map_when_closed(desk: Desk, question: LLMRequest) -> None:
+    """Mapping with a client that is not open is refused once, and not for each request."""
+    client = desk.client()
+    with pytest.raises(ClientClosed):
+        client.map([question] * 3)
+
+
+async def test_used_in_a_plain_thread(client: LLMClient, question: LLMRequest) -> None:
+    """A client that is used where no event loop runs says where it belongs."""
+    with pytest.raises(ConfigurationError, match="another event loop"):
+        await asyncio.to_thread(client.map, [question])
 
 
 async def test_unconfigured_vendor(client: LLMClient, question: LLMRequest) -> None:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, Self
+from collections.abc import Mapping, Sequence
+from typing import Final, Self, cast
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from llm_gateway.errors import InvalidRequest
 
-__all__ = ["CheckedModel", "complaints"]
+__all__ = ["CheckedModel", "complaints", "was_validated"]
 
 DEEPEST: Final = 6
 
 
 class CheckedModel(BaseModel):
-    """Frozen, closed to unknown fields, and silent about its input when it refuses one."""
+    """Frozen, closed to unknown fields, and silent about its input when it refuses one.
 
+    An instance that no validation has made, such as a copy with changes, is told from the others: what holds it is
+    not valid before it has been validated too.
+    """
+
+    # A slot, because nothing that copies an instance takes it along.
+    __slots__ = ("_valid",)
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     def __new__(cls, *given: object, **_: object) -> Self:
@@ -30,10 +36,23 @@ class CheckedModel(BaseModel):
     @classmethod
     def _refuse_typed(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            return handler(data)
+            made = handler(_fields(data) if isinstance(data, cls) and not was_validated(data) else data)
         except ValidationError as error:
             message = f"{cls.__name__} is not valid: {complaints(error)}."
+        else:
+            # Past the frozen fields: it is none of them.
+            object.__setattr__(made, "_valid", True)
+            return made
         raise InvalidRequest(message)
+
+
+def was_validated(model: CheckedModel) -> bool:
+    """Whether validation made *model*, rather than a copy or a shortcut around validation."""
+    return hasattr(model, "_valid")
+
+
+def _fields(model: BaseModel) -> Mapping[str, object]:
+    return cast("Mapping[str, object]", vars(model))
 
 
 def complaints(error: ValidationError) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeGuard, cast
 
+from llm_gateway._core.checked import was_validated
 from llm_gateway._core.requests import LLMRequest
 from llm_gateway.errors import InvalidRequest
 
@@ -16,6 +17,7 @@ __all__ = [
     "require_cursor",
     "require_name",
     "require_request",
+    "require_requests",
     "require_ticket_id",
     "require_whole",
     "seconds_of",
@@ -27,15 +29,29 @@ LONGEST_NAME: Final = 255
 
 
 def require_request(given: object) -> LLMRequest:
-    """Return *given* if it is a request.
+    """Return *given* if it is a request, validated if it is a copy that was not.
 
     Raises:
-        InvalidRequest: it is something else.
+        InvalidRequest: it is something else, or a copy with a value that cannot be used.
     """
     if isinstance(given, LLMRequest):
-        return given
+        return given if was_validated(given) else type(given).model_validate(given)
     message = f"A request is an LLMRequest, not {type(given).__name__}."
     raise InvalidRequest(message, next_step="Pass LLMRequest(provider=..., model=..., prompt=...).")
+
+
+def require_requests(given: object) -> Iterable[object]:
+    """Return *given* if it can hold requests; what it holds is looked at one by one.
+
+    Raises:
+        InvalidRequest: it is nothing to go through, or a single request.
+    """
+    kind = type(given).__name__
+    # A request and a text can be gone through too, field by field and letter by letter.
+    if isinstance(given, Iterable) and not isinstance(given, (LLMRequest, str, bytes, Mapping)):
+        return cast("Iterable[object]", given)
+    message = f"Requests come as a list of LLMRequest, not as {kind}."
+    raise InvalidRequest(message, next_step="Pass a list, also of a single request.")
 
 
 def require_ticket_id(given: object) -> str:
@@ -44,9 +60,10 @@ def require_ticket_id(given: object) -> str:
     Raises:
         InvalidRequest: it is something else, such as the ticket itself.
     """
-    if isinstance(given, str):
+    if _is_text(given):
         return given
-    message = f"A ticket is named by its id, not by {type(given).__name__}."
+    what = "text with a lone surrogate" if isinstance(given, str) else type(given).__name__
+    message = f"A ticket is named by its id, not by {what}."
     raise InvalidRequest(message, next_step="Pass ticket.id; the ticket is the one of the Pending outcome.")
 
 
@@ -54,11 +71,11 @@ def require_name(given: object, what: str) -> str:
     """Return *given* if it can name a tenant, a group or a subject.
 
     Raises:
-        InvalidRequest: it is no text, or empty, or too long.
+        InvalidRequest: it is no text, or empty, or too long, or no store could keep it.
     """
-    if isinstance(given, str) and 0 < len(given) <= LONGEST_NAME:
+    if _is_text(given) and 0 < len(given) <= LONGEST_NAME:
         return given
-    message = f"A {what} is named by 1 to {LONGEST_NAME} characters."
+    message = f"A {what} is named by 1 to {LONGEST_NAME} characters, none of them a lone surrogate."
     raise InvalidRequest(message, next_step=f"Pass the name of the {what} as text.")
 
 
@@ -68,9 +85,9 @@ def require_cursor(given: object) -> str:
     Raises:
         InvalidRequest: it is something else, such as the event itself.
     """
-    if isinstance(given, str):
+    if _is_text(given):
         return given
-    message = f"A place in the stream of events is a cursor, not {type(given).__name__}."
+    message = f"A place in the stream of events is a cursor, and {type(given).__name__} is none."
     raise InvalidRequest(message, next_step="Pass event.cursor of the last event that was received, or none.")
 
 
@@ -106,9 +123,28 @@ def seconds_of(given: object, *, at_least: float = SHORTEST_TIMEOUT) -> float:
         InvalidRequest: it is no duration, or out of range.
     """
     number = given.total_seconds() if isinstance(given, timedelta) else given
-    seconds = float(number) if isinstance(number, (int, float)) else math.nan
-    if not at_least <= seconds <= LONGEST_TIMEOUT:
-        shown = f"{seconds:g} s" if isinstance(number, (int, float)) else type(given).__name__
+    # True would pass for a second.
+    seconds = _float(number) if isinstance(number, (int, float)) and not isinstance(number, bool) else None
+    if seconds is None or not at_least <= seconds <= LONGEST_TIMEOUT:
+        shown = f"{seconds:g} s" if seconds is not None else type(given).__name__
         message = f"A timeout of {shown} cannot be used."
         raise InvalidRequest(message, next_step=f"Give {at_least:g} to {LONGEST_TIMEOUT:g} seconds, or a timedelta.")
     return seconds
+
+
+def _float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # an int of more digits than a float has room for
+        return math.inf
+
+
+def _is_text(given: object) -> TypeGuard[str]:
+    """Whether *given* is text that can be written: a lone surrogate, half a character, cannot."""
+    if not isinstance(given, str):
+        return False
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

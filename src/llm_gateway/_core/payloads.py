@@ -87,8 +87,12 @@ def write_echo(request: LLMRequest) -> bytes:
         "metadata": request.metadata,
     }
     try:
-        return json.dumps({name: value for name, value in echo.items() if value}).encode()
-    except (TypeError, ValueError):
+        # Refused here is what could be written and not be read back: a lone surrogate, a number that is none.
+        written = json.dumps(
+            {name: value for name, value in echo.items() if value}, ensure_ascii=False, allow_nan=False
+        )
+        return written.encode()
+    except (TypeError, ValueError, RecursionError):
         message = "The metadata holds something that cannot be written as JSON."
     raise InvalidRequest(message, next_step="Build the request anew; a copy is not checked.")
 
