@@ -29,6 +29,7 @@ from llm_gateway._core.requests import LLMRequest
 from llm_gateway._core.schema import output_type_of
 from llm_gateway._engine import Engine
 from llm_gateway._mapping import Plan, Progress, mapped
+from llm_gateway._misfits import fitting_parts
 from llm_gateway._process import environment_of_process
 from llm_gateway._submitting import Submitting
 from llm_gateway.errors import ConfigurationError, LLMGatewayError
@@ -59,7 +60,7 @@ class LLMClient:
             acknowledges. Takes the place of ``parts.publisher``.
 
     Raises:
-        ConfigurationError: the environment forbids a part, or two providers share a name.
+        ConfigurationError: an argument is no part, the environment forbids one, or two providers share a name.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class LLMClient:
         *,
         on_event: Callable[[TicketEvent], Awaitable[None] | None] | None = None,
     ) -> None:
-        chosen = parts if parts is not None else Parts()
+        chosen = fitting_parts(providers, queue, parts, on_event)
         if on_event is not None:
             from llm_gateway.wiring import publish_to
 
@@ -359,12 +360,11 @@ class LLMClient:
         self._engine.require_open()
         seconds_of(timeout)
         output_type_of(cast("type[T]", output_type))
-        plan = Plan(requests, samples=samples, concurrency=concurrency, progress=progress)
 
         async def ask(request: LLMRequest) -> Completed[T] | Pending:
             return await self.complete(request, output_type=cast("type[T]", output_type), timeout=timeout)
 
-        return mapped(ask, plan)
+        return mapped(ask, Plan(requests, samples=samples, concurrency=concurrency, progress=progress))
 
     async def health(self) -> Health:
         """Tell how things stand, without asking any provider."""

@@ -84,7 +84,7 @@ def refuse_forbidden(
     problems = [
         f"{type(part).__name__} may not run in {environment.value}"
         for part in _all_parts(providers, queue, parts)
-        if environment.value not in {allowed.value for allowed in part.allowed_in}
+        if environment.value not in {getattr(allowed, "value", allowed) for allowed in part.allowed_in}
     ]
     if environment.strict:
         problems += _broken_promises(environment, queue, parts)

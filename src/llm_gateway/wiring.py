@@ -51,6 +51,7 @@ def wire(settings: Settings) -> Wired:
     Raises:
         ConfigurationError: names every setting that is missing or not permitted in the environment.
     """
+    _require_settings(settings)
     problems = _problems(settings)
     if problems:
         message = f"The settings cannot be used in {settings.environment.value}: {'; '.join(problems)}."
@@ -94,6 +95,12 @@ def publish_to(handler: Callable[[TicketEvent], Awaitable[None] | None]) -> Even
     from llm_gateway.publishers.handler import HandlerPublisher
 
     return HandlerPublisher(handler)
+
+
+def _require_settings(given: object) -> None:
+    if not isinstance(given, Settings):
+        message = f"settings is a Settings, not {type(given).__name__}."
+        raise ConfigurationError(message, next_step="Pass Settings(...), or nothing to read the environment.")
 
 
 def _problems(settings: Settings) -> list[str]:
