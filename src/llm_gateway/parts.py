@@ -115,8 +115,9 @@ def _broken_promises(environment: Environment, queue: QueueBackend | None, parts
         problems.append(f"{type(queue).__name__} would lose its requests with the process")
     if queue is not None and not parts.codec.sealed and not parts.allow_plaintext_queue:
         problems.append(
-            f"{type(parts.codec).__name__} would store prompts in plain text; give keys (LLM_GATEWAY_QUEUE_KEYS) or "
-            "set allow_plaintext_queue=True to accept"
+            f"{type(parts.codec).__name__} would store prompts in plain text; give a codec that seals "
+            "(LLM_GATEWAY_QUEUE_KEYS) or accept it (LLM_GATEWAY_ALLOW_PLAINTEXT_QUEUE=true, in code "
+            "allow_plaintext_queue=True)"
         )
     return problems
 

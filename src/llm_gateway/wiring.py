@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from llm_gateway._core.outcomes import TicketEvent
 from llm_gateway.caches.none import NoCache
@@ -15,6 +16,8 @@ from llm_gateway.protocols import EventPublisher, PayloadCodec, Provider, QueueB
 from llm_gateway.settings import Settings
 
 __all__ = ["Wired", "WiredQueue", "publish_to", "wire", "wire_queue"]
+
+INSTALL_SEALED: Final = "pip install 'llm-gateway[sealed]'"
 
 
 class Wired(NamedTuple):
@@ -104,7 +107,13 @@ def _require_settings(given: object) -> None:
 
 
 def _problems(settings: Settings) -> list[str]:
-    return _without_place(settings) + (_broken_promises(settings) if settings.environment.strict else [])
+    problems = _without_place(settings)
+    if settings.environment.strict:
+        problems += _broken_promises(settings) + _unsealed(settings)
+    # Missing alone, it is an error of its own class, raised where it is imported.
+    if problems and settings.queue_keys and settings.queue_kind != "none" and not _can_seal():
+        problems.append(f"the keys of the queue need cryptography ({INSTALL_SEALED})")
+    return problems
 
 
 def _without_place(settings: Settings) -> list[str]:
@@ -130,11 +139,24 @@ def _broken_promises(settings: Settings) -> list[str]:
     return problems
 
 
+def _unsealed(settings: Settings) -> list[str]:
+    if settings.queue_kind == "none" or settings.queue_keys or settings.allow_plaintext_queue:
+        return []
+    extra = "" if _can_seal() else f", which needs {INSTALL_SEALED}"
+    consent = "LLM_GATEWAY_ALLOW_PLAINTEXT_QUEUE=true to accept that"
+    return [f"the queue would store prompts in plain text without keys (LLM_GATEWAY_QUEUE_KEYS{extra}; or {consent})"]
+
+
+def _can_seal() -> bool:
+    return find_spec("cryptography") is not None
+
+
 def _next_step() -> str:
     return (
         "Set what is missing: a provider's key, and LLM_GATEWAY_REDIS_URL for a queue that hosts share, or "
-        "LLM_GATEWAY_QUEUE_PATH for one host, or LLM_GATEWAY_QUEUE=none, which makes an outage a typed error instead "
-        "of a ticket; unset what is refused. To try things out, set ENVIRONMENT=development."
+        "LLM_GATEWAY_QUEUE_PATH for one host, each with LLM_GATEWAY_QUEUE_KEYS; or LLM_GATEWAY_QUEUE=none, which makes "
+        "an outage a typed error instead of a ticket. Unset what is refused. To try things out, set "
+        "ENVIRONMENT=development."
     )
 
 
