@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
@@ -30,6 +31,7 @@ from llm_gateway._null import NullSink
 from llm_gateway._pinning import Pins
 from llm_gateway._pipeline import Admitting, Answer, Call, Guarding, Layer, Sending, latched
 from llm_gateway._retrying import Retrying
+from llm_gateway._shields import ShieldedProvider, ShieldedQueue, closed, shielded
 from llm_gateway.errors import (
     ClientClosed,
     ConfigurationError,
@@ -61,10 +63,11 @@ class Engine:
         require_fitting(parts)
         self.environment = environment
         self.providers: Mapping[str, Provider] = MappingProxyType(_by_name(providers))
-        self.queue = queue
-        self.parts = parts
+        self.queue_name = None if queue is None else type(queue).__name__
+        self.queue = None if queue is None else ShieldedQueue(queue)
+        self.parts = shielded(parts)
         self.latches = Latches()
-        self.pins = Pins(queue, parts.clock)
+        self.pins = Pins(self.queue, parts.clock)
         self.callers = Callers()
         self.followers = Callers()
         self.adopted = Background()
@@ -80,7 +83,7 @@ class Engine:
         self._closed = False
         self._ended = False
         self._circuits_changed = asyncio.Event()
-        parts.breaker.subscribe(self._on_change)
+        self.parts.breaker.subscribe(self._on_change)
 
     async def start(self) -> bool:
         """Open the queue and begin to mirror the circuits into it; False when that was done before."""
@@ -118,9 +121,9 @@ class Engine:
         for farewell in self._farewells:
             await farewell()
         for provider in self.providers.values():
-            await provider.aclose()
+            await closed(provider)
         if self.queue is not None:
-            await self.queue.aclose()
+            await closed(self.queue)
         self._ended = True
 
     def keep_running(
@@ -198,7 +201,8 @@ class Engine:
         if not call.replayable or self.environment.strict or not self.parts.replays:
             return await self._result(self._live, call, timeout)
         entry = await self.parts.cache.get(cache_key(call.prepared, call.request.sample))
-        return _replayed(entry) if entry is not None else await self._result(self._live, call, timeout)
+        replayed = None if entry is None else _replayed(entry)
+        return await self._result(self._live, call, timeout) if replayed is None else replayed
 
     async def remember(self, call: Call, result: StoredResult) -> None:
         """Let a development cache keep an answer that has been found valid."""
@@ -349,8 +353,10 @@ class Engine:
     def mirror_outage(self, lane: Lane) -> None:
         """Give a lane that may be new to the queue the state its circuits have here, in the background."""
         key = self.key_of(lane)
-        if key is not None and self.parts.breaker.snapshot(key).state is not CircuitState.CLOSED:
-            self._circuits_changed.set()
+        # The request is stored by now, so a breaker that cannot tell must not hide its ticket.
+        with suppress(ConfigurationError):
+            if key is not None and self.parts.breaker.snapshot(key).state is not CircuitState.CLOSED:
+                self._circuits_changed.set()
 
     async def mirror_lane(self, queue: QueueBackend, lane: Lane) -> None:
         """Copy the state of a lane's circuits into its gate."""
@@ -371,13 +377,17 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def _by_name(providers: Sequence[Provider]) -> dict[str, Provider]:
-    by_name = {provider.name: provider for provider in providers}
+    by_name: dict[str, Provider] = {provider.name: ShieldedProvider(provider) for provider in providers}
     if len(by_name) < len(providers):
         message = "Two providers have the same name."
         raise ConfigurationError(message, next_step="Give each provider a name of its own.")
     return by_name
 
 
-def _replayed(entry: bytes) -> StoredResult:
-    result = read_result(entry)
+def _replayed(entry: bytes) -> StoredResult | None:
+    try:
+        result = read_result(entry)
+    except QueueError:
+        logger.warning("An entry of the cache cannot be read; it counts as missing")
+        return None
     return replace(result, receipt=replace(result.receipt, source="dev_cache"))

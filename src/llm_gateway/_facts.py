@@ -18,6 +18,7 @@ class Fault(StrEnum):
     LIMITED = "limited"
     LATCHED = "latched"
     LOCAL_BUSY = "local_busy"
+    BROKEN_PART = "broken_part"
     CONNECT = "connect"
     TLS = "tls"
     STALE_CONNECTION = "stale_connection"

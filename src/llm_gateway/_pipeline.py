@@ -244,8 +244,14 @@ class Guarding:
     @staticmethod
     def _require_model(call: Call, served: str | None) -> None:
         required = call.request.served_model
-        if served == required or (required is None and (served is None or call.provider.serves(call.prepared, served))):
-            return
+        try:
+            if served == required or (
+                required is None and (served is None or call.provider.serves(call.prepared, served))
+            ):
+                return
+        except LLMGatewayError:
+            call.blame(Fault.MODEL_MISMATCH)
+            raise
         call.blame(Fault.MODEL_MISMATCH)
         message = f"{served or 'An unnamed model'} answered where {required or call.prepared.model} was asked."
         raise ModelMismatch(message, info=call.info(Fault.MODEL_MISMATCH))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
+from copy import copy
 from datetime import datetime
 from typing import TypeVar
 
@@ -20,12 +21,22 @@ from llm_gateway._core.given import (
 )
 from llm_gateway._core.health import Health, LaneHealth
 from llm_gateway._core.intake import check_erasure, dead_letter
-from llm_gateway._core.jobs import Enqueued, ErasureReport, JobEvent, JobView, Lane, LaneGate, LaneStats, NewJob
+from llm_gateway._core.jobs import (
+    Enqueued,
+    EnqueueReply,
+    ErasureReport,
+    JobEvent,
+    JobView,
+    Lane,
+    LaneGate,
+    LaneStats,
+    NewJob,
+)
 from llm_gateway._core.outcomes import Completed, Pending, TicketEvent, TicketStatus, WaitReason
 from llm_gateway._core.requests import LLMRequest, Priority
 from llm_gateway._core.schema import OutputSchema, OutputType
 from llm_gateway._engine import Engine
-from llm_gateway.errors import ClientClosed, ConfigurationError, DurabilityUnknown, LLMGatewayError
+from llm_gateway.errors import ClientClosed, ConfigurationError, DurabilityUnknown, LLMGatewayError, QueueError
 
 __all__ = ["Submitting"]
 
@@ -69,7 +80,7 @@ class Submitting:
             else:
                 keyed.append(request)
                 outcomes.append(None)
-        replies = zip(await desk.queue.enqueue_many(jobs), keyed, strict=True)
+        replies = zip(await _enqueued(desk, jobs), keyed, strict=True)
         for lane in {job.lane for job in jobs}:
             self._engine.mirror_outage(lane)
         return [outcome if outcome is not None else await self._told(desk, *next(replies)) for outcome in outcomes]
@@ -140,13 +151,11 @@ class Submitting:
         check_erasure(ticket, subject, everything=everything)
         named = None if ticket is None else require_ticket_id(ticket)
         whose = None if subject is None else require_name(subject, "subject")
-        queue = self._required().queue
+        desk = self._required()
         try:
-            report = await queue.erase(tenant, ticket_id=named, subject=whose, everything=everything)
+            report = await desk.queue.erase(tenant, ticket_id=named, subject=whose, everything=everything)
             if everything:
-                await self._engine.parts.codec.shred(tenant)
-                # A codec without keys of its own knows nothing of the one that other processes keep here.
-                await queue.drop_tenant_key(tenant)
+                await desk.tickets.shred(tenant)
         except DurabilityUnknown as error:
             error.next_step = "Erase again once the queue is whole; what is gone by then stays gone."
             raise
@@ -187,7 +196,7 @@ class Submitting:
         return Health(
             environment=self._engine.environment,
             providers=tuple(sorted(self._engine.providers)),
-            queue=type(queue).__name__ if queue is not None else None,
+            queue=self._engine.queue_name,
             durable=queue.durable if queue is not None else False,
             depth=stats.depth if stats is not None else 0,
             outbox=stats.outbox if stats is not None else 0,
@@ -250,6 +259,14 @@ class Submitting:
             message = "This client has no queue."
             raise ConfigurationError(message, next_step="Configure a queue to submit and follow tickets.")
         return self._desk
+
+
+async def _enqueued(desk: Desk, jobs: Sequence[NewJob]) -> Sequence[EnqueueReply]:
+    try:
+        return await desk.queue.enqueue_many(jobs)
+    except QueueError as error:
+        # Each is told on its own, so that each has the key under which it may be stored.
+        return [copy(error) for _ in jobs]
 
 
 def _sent_away() -> ClientClosed:

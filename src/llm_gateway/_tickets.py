@@ -24,6 +24,7 @@ from llm_gateway._core.responses import Receipt
 from llm_gateway._core.schema import OutputSchema, OutputType
 from llm_gateway._engine import HEARTBEAT_FRESH, Engine
 from llm_gateway._facts import Attempt
+from llm_gateway._shields import ShieldedCodec
 from llm_gateway.errors import (
     DurabilityUnknown,
     ErrorInfo,
@@ -54,7 +55,7 @@ class Tickets:
     def __init__(self, engine: Engine, queue: QueueBackend) -> None:
         self._engine = engine
         self._queue = queue
-        self._codec = engine.parts.codec
+        self._codec = ShieldedCodec(engine.parts.codec)
         self._clock = engine.parts.clock
         self._warned = False
         self.workers_here = 0
@@ -228,12 +229,24 @@ class Tickets:
         )
 
     async def seal_result(self, job: JobView, result: StoredResult) -> bytes:
-        """Make a result storable."""
-        return await self._codec.seal(result.write(), tenant=job.tenant, ticket_id=job.ticket_id, kind=RESULT)
+        """Make a result storable. What the codec raises is left to the settlement, which has an answer to lose."""
+        return await self._engine.parts.codec.seal(
+            result.write(), tenant=job.tenant, ticket_id=job.ticket_id, kind=RESULT
+        )
 
     async def open_payload(self, job: JobView, payload: bytes) -> bytes:
         """Undo the sealing of a request."""
         return await self._codec.open(payload, tenant=job.tenant, ticket_id=job.ticket_id, kind=PAYLOAD)
+
+    async def shred(self, tenant: str) -> None:
+        """Forget the key of a tenant, wherever one is kept.
+
+        Raises:
+            QueueError: it may be there still.
+        """
+        await self._codec.shred(tenant)
+        # A codec without keys of its own knows nothing of the one that other processes keep here.
+        await self._queue.drop_tenant_key(tenant)
 
     async def _receipt(self, job: JobView, sealed: bytes) -> Receipt | None:
         try:

@@ -77,7 +77,7 @@ class LLMClient:
 
             chosen = replace(chosen, publisher=publish_to(on_event))
         self._engine = Engine(providers, queue, chosen, environment_of_process(given=chosen.environment))
-        self._desk = desk_of(self._engine, queue)
+        self._desk = desk_of(self._engine, self._engine.queue)
         self._asking = Asking(self._engine, self._desk)
         self._submitting = Submitting(self._engine, self._desk)
         self._tenant = ""

@@ -25,6 +25,7 @@ from llm_gateway._facts import Fault, Sent
 
 # The rules once more, by hand, so that a slip in the table shows as a difference.
 NEVER_HEALS: Final = {
+    Fault.BROKEN_PART,
     Fault.LATCHED,
     Fault.QUOTA,
     Fault.KEY,
@@ -52,7 +53,7 @@ RETRIED: Final = {
     Fault.CONFLICT: 1,
 }
 PARKED: Final = {Fault.LATCHED, Fault.TLS, Fault.QUOTA, Fault.KEY, Fault.MODEL_NOT_FOUND}
-DEAD: Final = NEVER_HEALS - PARKED - {Fault.CANCELLED, Fault.MODEL_UNCHECKED, Fault.FORBIDDEN}
+DEAD: Final = NEVER_HEALS - PARKED - {Fault.BROKEN_PART, Fault.CANCELLED, Fault.MODEL_UNCHECKED, Fault.FORBIDDEN}
 SPENT: Final = {
     Fault.DISCONNECTED,
     Fault.READ_TIMEOUT,

@@ -102,6 +102,8 @@ ADMISSION: Final[Mapping[Fault, Row]] = {
     Fault.LIMITED: Row(live=RETRY, retries=3, worker=W_RELEASE, reason=LIMIT),
     Fault.LATCHED: Row(live=FAIL, worker=W_PARK, reason=OPERATOR),
     Fault.LOCAL_BUSY: Row(live=RETRY, retries=1, worker=W_RELEASE, reason=WaitReason.LOCAL_BUSY),
+    # A ticket would meet the same part.
+    Fault.BROKEN_PART: Row(live=FAIL, worker=W_RELEASE, reason=OPERATOR),
     Fault.BUDGET_EMPTY: Row(live=QUEUE, worker=W_RELEASE),
     # The network.
     Fault.CONNECT: Row(live=RETRY, retries=2, at_once=True, worker=W_RELEASE, breaker=ENDPOINT),

@@ -8,6 +8,7 @@ from typing import Final
 from llm_gateway._facts import Fault
 from llm_gateway.errors import (
     AuthenticationFailed,
+    ConfigurationError,
     ContextTooLong,
     DeadlineExceeded,
     InvalidOutput,
@@ -36,6 +37,7 @@ ERROR_OF: Final[Mapping[Fault, type[LLMGatewayError]]] = {
     # The latch itself keeps the narrower class of the error that closed it.
     Fault.LATCHED: ProviderError,
     Fault.LOCAL_BUSY: ProviderUnavailable,
+    Fault.BROKEN_PART: ConfigurationError,
     Fault.BUDGET_EMPTY: ProviderUnavailable,
     Fault.CONNECT: ProviderUnavailable,
     Fault.TLS: ProviderUnavailable,
