@@ -13,7 +13,9 @@ from typing import Annotated, Literal, cast
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter, field_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from llm_gateway._core.schema import TEXT, OutputType, check_output, output_type_of
 from llm_gateway._facts import Fault
@@ -260,3 +262,34 @@ def test_name(form: object, name: str) -> None:
 def test_remembered() -> None:
     """A type is made ready once."""
     assert output_type_of(Verdict) is output_type_of(Verdict)
+
+
+def shout(value: int) -> int:
+    """Raise what quotes the answer."""
+    message = f"canary {value}"
+    raise ZeroDivisionError(message)
+
+
+class Undescribed(BaseModel):
+    """A type whose description of itself fails."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Raise."""
+        message = "canary"
+        raise LookupError(message)
+
+
+def test_validator_that_breaks() -> None:
+    """A validator that raises what is no ValueError makes the answer invalid, and is told by class alone."""
+    kept = output_type_of(cast("type[int]", Annotated[int, AfterValidator(shout)]))
+    with pytest.raises(InvalidOutput, match="raised ZeroDivisionError") as caught:
+        kept.read('{"value": 5}')
+    assert "canary" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_description_that_breaks() -> None:
+    """A type whose description of itself raises cannot be asked for."""
+    with pytest.raises(UnsupportedSchema, match="no JSON schema") as caught:
+        output_type_of(Undescribed)
+    assert "canary" not in "".join(traceback.format_exception(caught.value))

@@ -93,8 +93,12 @@ class OutputType(Generic[T]):
             return self.adapter.validate_json(written, strict=True)
         except ValidationError as error:
             problems = error.errors(include_input=False, include_context=False, include_url=False)[:SHOWN]
-        names = frozenset(_names(self.schema.json_schema))
-        raise invalid_output("; ".join(_told(problem["loc"], problem["type"], names) for problem in problems), text)
+            names = frozenset(_names(self.schema.json_schema))
+            reason = "; ".join(_told(problem["loc"], problem["type"], names) for problem in problems)
+        except Exception as error:
+            # A validator is the caller's code, and what it raises may quote the answer.
+            reason = f"a validator of the type raised {type(error).__name__}"
+        raise invalid_output(reason, text)
 
 
 def check_output(schema: OutputSchema, text: str) -> None:
@@ -202,7 +206,8 @@ def _make(adapter: TypeAdapter[T], name: str) -> OutputType[T]:
     try:
         schema = cast("dict[str, JsonValue]", adapter.json_schema(mode="validation"))
         nonsense = NONSENSE.get(adapter.core_schema["type"])
-    except PydanticUserError:
+    except Exception:
+        # A type can have code of its own for this too, which may raise anything.
         message = f"The output type {name} has no JSON schema."
         raise UnsupportedSchema(message) from None
     if nonsense is not None:
