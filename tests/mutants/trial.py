@@ -84,7 +84,9 @@ class Crew:
         self.log = folder / "said"
         self.wire, theirs = socket.socketpair()
         with theirs, self.log.open("wb") as said:
-            self.process = subprocess.Popen(asked, env=environment, cwd=ROOT, stdin=theirs, stdout=said, stderr=said)
+            self.process = subprocess.Popen(
+                asked, env=environment, cwd=ROOT, stdin=theirs.fileno(), stdout=said, stderr=said
+            )
         self.outcomes = self.wire.makefile("r", encoding="ascii")
 
     def run(self, limit: float) -> Outcome:

@@ -43,7 +43,7 @@ async def shard_of(server: RedisServer, *, outbox: bool = False) -> AsyncGenerat
 
 async def claim(shard: RedisShard, name: str, count: int, *, noting: bool) -> tuple[int, list[tuple[str, str, int]]]:
     """Claim under an id; return how many it took, and of each job the ticket, its token and the end of its lease."""
-    order = (LANE_NAME, count, LEASE_MICROS, "worker", name, KNOWN_MS, int(noting), *TOKENS[:count])
+    order: list[str | int] = [LANE_NAME, count, LEASE_MICROS, "worker", name, KNOWN_MS, int(noting), *TOKENS[:count]]
     taken, *rows = items(await shard.run(Script.CLAIM, *order))
     assert isinstance(taken, int)
     jobs = [tuple(rows[place : place + 5]) for place in range(0, len(rows), 5)]
