@@ -15,7 +15,7 @@ from llm_gateway.errors import DurabilityUnknown
 from llm_gateway.options import QueueOptions
 from llm_gateway.queues.redis.keys import lane_name
 from llm_gateway.queues.redis.rows import integer, items, text
-from llm_gateway.testing.conformance.bench import BOOM, LANE, LEASE, TENANT, Bench
+from llm_gateway.testing.conformance.bench import BOOM, LANE, LEASE, OTHER_LANE, TENANT, Bench
 
 MINUTE = timedelta(seconds=60)
 SHORT = QueueOptions(result_retention=MINUTE, dead_letter_retention=MINUTE)
@@ -170,3 +170,30 @@ async def test_erased_job_whose_event_has_left_is_forgotten(redis: RedisServer) 
         await b.relay_all()
         await forget(b)
         assert set() == await names(redis, name, "j:") | await names(redis, name, "i:") | await names(redis, name, "l:")
+
+
+async def test_group_without_jobs_is_held_for_a_while(redis: RedisServer) -> None:
+    """A group is held for jobs that are still to come, also when its last one is erased, for the longest retention."""
+    long = QueueOptions(result_retention=MINUTE, dead_letter_retention=2 * MINUTE)
+    async with redis_bench(redis.url, long, outbox=False) as b:
+        lease = await b.take(replace(b.job(), group="g"))
+        await b.queue.finish(lease, Fail(error=BOOM, park_group="model_changed"))
+        await b.queue.erase(TENANT, ticket_id=lease.job.ticket_id)
+        b.clock.advance(119)
+        await b.queue.sweep()
+        late = await b.put(replace(b.job(), group="g"))
+        assert [] == await b.claim()
+        await b.queue.erase(TENANT, ticket_id=late.ticket_id)
+        b.clock.advance(1)
+        await b.queue.sweep()
+        await b.put(replace(b.job(), group="g"))
+        assert 1 == len(await b.claim())
+
+
+async def test_idle_lane_forgets_its_flows_and_busy_ones_do_not(redis: RedisServer) -> None:
+    """Where nobody waits any longer no tenant keeps its place in line; where somebody does, all do."""
+    async with redis_bench(redis.url, name=(name := namespace()), outbox=False) as b:
+        ended, _ = await b.put(), await b.put(replace(b.job(), lane=OTHER_LANE))
+        await b.queue.cancel(TENANT, ended.ticket_id)
+        await b.queue.sweep()
+        assert {f"vt:{lane_name(OTHER_LANE)}"} == await names(redis, name, "vt:")

@@ -133,7 +133,7 @@ class WaitingSuite(QueueSuite):
             await b.die()
             same((await b.view(lease.job.ticket_id)).reason, "worker_lost")
             await b.claim()
-            await b.die()
+            same(await b.die(), Swept(dead=1))
             view = await b.view(lease.job.ticket_id)
             same((view.state, view.reason, view.error is None), (TicketState.FAILED, None, False))
 

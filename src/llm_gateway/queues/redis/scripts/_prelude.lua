@@ -202,8 +202,7 @@ local function bury(job)
   end
   if leaving then redis.call('ZREM', P .. 'due', job.ticket)
   else redis.call('ZADD', P .. 'due', int(job.e + RETAIN), job.ticket) end
-  redis.call('HSET', P .. 'j:' .. job.ticket, 'b', '1', 'hi', '', 'hc', '0', 'er', '', 'r', '', 'sb', '',
-    'ec', leaving and int(job.ec) or '0')
+  redis.call('HSET', P .. 'j:' .. job.ticket, 'b', '1', 'hi', '', 'hc', '0', 'er', '', 'r', '', 'sb', '')
   return leaving
 end
 

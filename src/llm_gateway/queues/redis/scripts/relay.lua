@@ -24,7 +24,6 @@ for _, entry in ipairs(redis.call('XRANGE', P .. 'ev', int(relayed + 1) .. '-0',
   if job and job.n <= upto and not live(job) then
     if job.b then
       redis.call('DEL', P .. 'c:' .. job.ticket)
-      redis.call('HSET', P .. 'j:' .. job.ticket, 'ec', '0')
       redis.call('ZADD', P .. 'due', int(job.e + RETAIN), job.ticket)
     else
       redis.call('ZADD', P .. 'due', int(retained(job)), job.ticket)
