@@ -222,6 +222,7 @@ class ShieldedQueue(Shield[QueueBackend], QueueBackend):
     yield_lead = awaited(QueueBackend.yield_lead, unsure)
     unrelayed = awaited(QueueBackend.unrelayed, unread)
     relayed = awaited(QueueBackend.relayed, unsure)
+    close_outbox = awaited(QueueBackend.close_outbox, unsure)
     wait_unrelayed = awaited(QueueBackend.wait_unrelayed, unread)
 
     wait = awaited(QueueBackend.wait, unread)
