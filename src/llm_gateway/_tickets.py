@@ -140,8 +140,14 @@ class Tickets:
         Raises:
             TicketNotFound: nothing can be fetched under it any more.
         """
-        if not enqueued.created:
+        if enqueued.created:
+            return
+        try:
             await self._queue.get(enqueued.job.tenant, enqueued.job.ticket_id)
+        except TicketNotFound as error:
+            error.message = "The ticket of this idempotency key is gone: it was erased, or its retention has ended."
+            error.next_step = "Ask under a new idempotency key."
+            raise
 
     async def pending(self, job: JobView) -> Pending:
         """Give the ticket of a job."""

@@ -112,6 +112,7 @@ class Stage:
             openai_api_key=SecretStr(KEY),
             openai_base_url=self.sim.openai_url,
             queue_path=self.file,
+            queue_keys=tuple(map(SecretStr, filter(None, [self.settings.get("LLM_GATEWAY_QUEUE_KEYS")]))),
             redis_url=None if redis is None else SecretStr(redis),
         )
         async with LLMClient.from_settings(settings) as opened:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from base64 import b64encode
 from contextlib import closing
+from secrets import token_bytes
 
 from tests.cli.stage import KEY, Done, Stage
 
@@ -107,3 +109,29 @@ async def test_worker_that_has_gone(stage: Stage) -> None:
         db.execute("UPDATE lanes SET heartbeat = 0")
     done = await stage.ran("doctor", "--json")
     assert "warning" == levels(done)["workers"]
+
+
+async def test_open_circuit(stage: Stage) -> None:
+    """A lane whose provider is out is told: the night begins with this command."""
+    await stage.submitted(1)
+    queue = SqliteQueue(stage.file)
+    await queue.start(outbox=False)
+    await queue.set_gate(Lane("openai", "gpt-4o"), circuit="open", not_before=None)
+    await queue.aclose()
+    done = await stage.ran("doctor", "--json")
+    (found,) = [check for check in done.rows("checks") if check["name"] == "circuits"]
+    assert ("warning", "out: openai/gpt-4o (open)") == (found["level"], found["detail"])
+
+
+async def test_keys_of_another(stage: Stage) -> None:
+    """Keys that do not open what waits are a failure: a worker with them could answer nothing."""
+    ours, theirs = (stage.having(LLM_GATEWAY_QUEUE_KEYS=key) for key in (new_key(), new_key()))
+    await ours.submitted(1)
+    assert "ok" == levels(await ours.ran("doctor", "--json"))["keys"]
+    done = await theirs.ran("doctor", "--json")
+    assert (1, "failure") == (done.code, levels(done)["keys"])
+
+
+def new_key() -> str:
+    """Make a key as the guide says."""
+    return b64encode(token_bytes(32)).decode()

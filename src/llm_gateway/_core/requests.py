@@ -62,7 +62,7 @@ class LLMRequest(CheckedModel):
         drop_unsupported: Send without a parameter that the model does not take, instead of refusing.
         served_model: The exact snapshot that must answer.
         priority: ``None``: tickets of ``complete`` are interactive, of ``submit`` batch.
-        ttl: How long a queued request may wait, up to 30 days.
+        ttl: How long a queued request may wait: 3.5 hours unless given, up to 30 days. Then it expires, unanswered.
         idempotency_key: Same key, same ticket. Minted for each call when ``None``.
         group: A batch this belongs to: cancel it, filter by it.
         subjects: Pseudonyms of the people whose data this holds, to erase by.

@@ -227,7 +227,7 @@ def _change(one: ArgumentParser) -> None:
 
 
 def _tenant(one: ArgumentParser) -> None:
-    one.add_argument("--tenant", default="", help="whose tickets (default: those of the only tenant)")
+    one.add_argument("--tenant", default="", help="whose tickets (default: those without a tenant)")
 
 
 def _common(one: ArgumentParser) -> None:

@@ -66,11 +66,11 @@ async def erase(desk: OperatorDesk, options: Namespace) -> int:
     if options.tickets:
         return await _each(options, options.tickets, "Erase", one)
     if options.everything:
-        if not agreed(options, "Erase everything of this tenant, and its key?"):
+        if not agreed(options, f"Erase everything of {named(options.tenant)}, and its key?"):
             return DECLINED
         report = await client.erase(everything=True)
     else:
-        if not agreed(options, "Erase everything that names this subject?"):
+        if not agreed(options, f"Erase everything of {named(options.tenant)} that names this subject?"):
             return DECLINED
         report = await client.erase(subject=options.subject)
     document = {"tickets": report.tickets, "cancelled": report.cancelled, "removed": report.removed}
@@ -110,6 +110,11 @@ def require_one_way(options: Namespace, other: str, *, chosen: bool) -> None:
     if bool(options.tickets) == chosen:
         message = f"Name either tickets or {other}."
         raise ConfigurationError(message, next_step="See --help of this command.")
+
+
+def named(tenant: str) -> str:
+    """Say whose tickets are meant."""
+    return f"the tenant {tenant}" if tenant else "the requests without a tenant"
 
 
 def agreed(options: Namespace, question: str) -> bool:

@@ -15,13 +15,14 @@ from llm_gateway.cli.documents import finding_document
 from llm_gateway.cli.showing import Table, age, show, show_json
 from llm_gateway.client import LLMClient
 from llm_gateway.errors import LLMGatewayError
-from llm_gateway.protocols import QueueBackend
+from llm_gateway.protocols import PayloadCodec, QueueBackend
 from llm_gateway.settings import Settings, settings_of_process, unknown_variables
 from llm_gateway.wiring import WiredQueue, wire_queue
 
 __all__ = ["run_doctor"]
 
 KEY = "_api_key"
+NEWEST = 20
 
 
 @runtime_checkable
@@ -110,7 +111,7 @@ async def _of_queue(settings: Settings) -> list[Finding]:
     return [
         _codec(settings, sealed=wired.codec.sealed, name=type(wired.codec).__name__),
         _durability(settings, queue),
-        *(_findings(queue) if _is_missing(wired) else await _opened(queue)),
+        *(_findings(queue) if _is_missing(wired) else await _opened(queue, wired.codec)),
     ]
 
 
@@ -135,16 +136,31 @@ def _durability(settings: Settings, queue: QueueBackend) -> Finding:
     return Finding("queue", level, f"{name}: tickets are lost with the process", "Set LLM_GATEWAY_QUEUE.")
 
 
-async def _opened(queue: QueueBackend) -> list[Finding]:
+async def _opened(queue: QueueBackend, codec: PayloadCodec) -> list[Finding]:
     try:
         await queue.start(outbox=False)
         try:
-            stats = await queue.stats()
+            stats, sealed = await queue.stats(), await _unsealed(queue, codec)
         finally:
             await queue.aclose()
     except LLMGatewayError as error:
         return [_failure("queue.open", error), *_findings(queue)]
-    return [Finding("queue.open", "ok", f"{stats.depth} tickets wait or run"), *_findings(queue), *_of_stats(stats)]
+    told = Finding("queue.open", "ok", f"{stats.depth} tickets wait or run")
+    return [told, *_findings(queue), *sealed, *_of_stats(stats)]
+
+
+async def _unsealed(queue: QueueBackend, codec: PayloadCodec) -> list[Finding]:
+    """Try the keys on the newest ticket; nothing of what it holds is shown."""
+    for job in await queue.list_jobs(limit=NEWEST):
+        payload = await queue.payload(job.tenant, job.ticket_id)
+        if payload is None:
+            continue
+        try:
+            await codec.open(payload, tenant=job.tenant, ticket_id=job.ticket_id, kind="payload")
+        except LLMGatewayError as error:
+            return [_failure("keys", error)]
+        return [Finding("keys", "ok", "the newest ticket can be opened")]
+    return []
 
 
 def _findings(queue: QueueBackend) -> list[Finding]:
@@ -159,13 +175,19 @@ def _of_stats(stats: QueueStats) -> Iterable[Finding]:
     shut += [f"{lane.lane} (paused)" for lane in stats.lanes if lane.gate.paused]
     shut += [f"{lane.lane} ({lane.parked} tickets)" for lane in stats.lanes if lane.parked and not lane.gate.parked]
     yield _expect_none("lanes", shut, "wait for an operator", "Mend the cause, then: llm-gateway lane resume LANE.")
+    out = [f"{lane.lane} ({lane.gate.circuit})" for lane in stats.lanes if lane.gate.circuit != "closed"]
+    yield _expect_none("circuits", out, "out", "Workers probe by themselves; see how the provider is.")
     dead = [f"{lane.lane} ({lane.dead})" for lane in stats.lanes if lane.dead]
     yield _expect_none("dead letters", dead, "failed", "Look: llm-gateway queue list --state failed.")
-    idle = [f"{lane.lane} (seen {age(lane.last_heartbeat_at)} ago)" for lane in stats.lanes if _is_alone(lane)]
+    idle = [f"{lane.lane} ({_seen(lane)})" for lane in stats.lanes if _is_alone(lane)]
     yield _expect_none("workers", idle, "wait for one", "Start one: llm-gateway worker.")
     full = stats.outbox * 2 > stats.max_depth
     step = "See that the service that publishes events runs." if full else ""
     yield Finding("outbox", "warning" if full else "ok", f"{stats.outbox} events to publish", step)
+
+
+def _seen(lane: LaneStats) -> str:
+    return "none was seen" if lane.last_heartbeat_at is None else f"seen {age(lane.last_heartbeat_at)} ago"
 
 
 def _is_alone(lane: LaneStats) -> bool:
@@ -175,7 +197,11 @@ def _is_alone(lane: LaneStats) -> bool:
 
 
 def _expect_none(name: str, found: Sequence[str], what: str, next_step: str) -> Finding:
-    return Finding(name, "warning", f"{what}: {', '.join(found)}", next_step) if found else Finding(name, "ok", "none")
+    return (
+        Finding(name, "warning", f"{what}: {', '.join(found)}", next_step)
+        if found
+        else Finding(name, "ok", f"none {what}")
+    )
 
 
 def _forbidden(*, strict: bool) -> Level:

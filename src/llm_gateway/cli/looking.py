@@ -13,7 +13,18 @@ from llm_gateway.cli.showing import Table, age, note, plain, show, show_json
 
 __all__ = ["lane_table", "list_tickets", "newest", "show_stats", "show_ticket"]
 
-LANE_TITLES = ("lane", "ready", "delayed", "processing", "parked", "failed", "oldest", "worker seen", "held back by")
+LANE_TITLES = (
+    "lane",
+    "ready",
+    "delayed",
+    "processing",
+    "parked",
+    "failed",
+    "at most",
+    "oldest",
+    "worker seen",
+    "held back by",
+)
 
 
 async def show_stats(desk: OperatorDesk, options: Namespace) -> int:
@@ -55,6 +66,7 @@ def lane_table(lanes: tuple[LaneStats, ...]) -> Table:
             stats.processing,
             stats.parked,
             stats.dead,
+            stats.gate.max_in_flight,
             age(stats.oldest_created_at),
             age(stats.last_heartbeat_at),
             held_back_by(stats),
@@ -82,8 +94,12 @@ async def list_tickets(desk: OperatorDesk, options: Namespace) -> int:
     if options.json:
         show_json({"tickets": [job_document(job) for job in jobs], "looked_at": looked_at})
         return 0
-    rows = [(job.ticket_id, job.state, job.lane, job.group, age(job.created_at), told(job)) for job in jobs]
-    show(Table(("ticket", "state", "lane", "group", "age", "why"), rows))
+    whose = ("tenant",) if any(job.tenant for job in jobs) else ()
+    rows = [
+        (job.ticket_id, *(job.tenant for _ in whose), job.state, job.lane, job.group, age(job.created_at), told(job))
+        for job in jobs
+    ]
+    show(Table(("ticket", *whose, "state", "lane", "group", "age", "why"), rows))
     if looked_at == WINDOW:
         note(f"Looked at the newest {WINDOW} tickets only.")
     return 0
@@ -114,7 +130,10 @@ async def show_ticket(desk: OperatorDesk, options: Namespace) -> int:
     job = await desk.queue.get(options.tenant, options.ticket)
     contents: dict[str, object] = {}
     if options.payload:
-        contents = {"echo": job.echo.decode(errors="replace"), "payload": await desk.payload(job)}
+        payload = await desk.payload(job)
+        contents = {"echo": job.echo.decode(errors="replace"), "payload": payload}
+        if payload is None:
+            note("What was asked is not kept any more: the ticket has ended.")
     document = {**job_document(job), **contents}
     if options.json:
         show_json(document)

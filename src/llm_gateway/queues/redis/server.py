@@ -86,7 +86,7 @@ def _version(server: Server) -> Finding:
 
 def _expect(name: str, found: str | None, wanted: str, step: str, *, otherwise: Level = "failure") -> Finding:
     if found is None:
-        return Finding(name, "unknown", "the server does not tell", f"See to it that it is {wanted}.")
+        return Finding(name, "unknown", "not told by the server", f"See to it that it is {wanted}.")
     return Finding(name, "ok", found) if found == wanted else Finding(name, otherwise, found, step)
 
 
@@ -97,7 +97,7 @@ def _policy(found: str | None) -> Finding:
 
 def _room(found: str | None, options: QueueOptions) -> Finding:
     if found is None:
-        return Finding("maxmemory", "unknown", "the server does not tell", "See to it that the queue fits.")
+        return Finding("maxmemory", "unknown", "not told by the server", "See to it that the queue fits.")
     least = int(options.max_bytes * HEADROOM)
     if found == "0":
         return Finding("maxmemory", "ok", "no limit")
@@ -139,7 +139,7 @@ def _file(server: Server) -> list[Finding]:
 
 def _replicas(found: str | None, redis: RedisOptions) -> Finding:
     if found is None:
-        return Finding("replicas", "unknown", "the server does not tell")
+        return Finding("replicas", "unknown", "not told by the server")
     if int(found) >= redis.replicas:
         return Finding("replicas", "ok", f"{found} connected")
     step = "Connect the replicas, lower replicas of the Redis options, or choose durability='disk'."
