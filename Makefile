@@ -9,7 +9,7 @@ CODE := src tests examples bench docs
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install test check format format-check lint types imports docs generate examples demo bench bench-queues coverage mutants soak constraints clean
+.PHONY: help install test check format format-check lint types imports docs generate examples demo bench bench-queues bench-queue-peers coverage mutants soak constraints clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ bench: $(STAMP)  ## Measure against the peers, each in an environment of its own
 
 bench-queues: $(STAMP)  ## Measure a queue: ARGS="--backend sqlite", redis or memory
 	$(BIN)/python bench/queues.py $(ARGS)
+
+bench-queue-peers: $(STAMP)  ## Measure the queue in Redis against its peers, each in an environment of its own
+	$(BIN)/python bench/queue_peers.py $(ARGS)
 
 coverage: $(STAMP)  ## Run the suite and show lines and branches it misses
 	$(BIN)/pytest --cov --cov-report=term-missing $(ARGS)
