@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -160,3 +161,5 @@ def report(peer: Peer) -> None:
     url, phase, way, jobs = sys.argv[1:5]
     result: dict[str, object] = dict(uvloop.run(PHASES[phase](peer, url, way, int(jobs))))
     print(json.dumps(result | {"versions": {name: version(name) for name in peer.packages}}), flush=True)
+    # Some leave behind what would keep the process.
+    os._exit(0)

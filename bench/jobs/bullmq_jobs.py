@@ -39,11 +39,6 @@ class Results:
         finally:
             del self._told[job]
 
-    async def aclose(self) -> None:
-        """Read no more."""
-        if self._events is not None:
-            await self._events.close()
-
     def _place(self, job: str) -> asyncio.Future[object]:
         return self._told.setdefault(job, asyncio.get_running_loop().create_future())
 
@@ -67,7 +62,7 @@ async def opened(url: str) -> AsyncGenerator[Front]:
     try:
         yield Front(enqueue=lambda: queue.add("noop", DATA), call=call, enqueue_many=enqueue_many)
     finally:
-        await results.aclose()
+        # Closing the events waits for a read that blocks; they end with the process.
         await queue.close()
 
 

@@ -71,8 +71,8 @@ async def opened(url: str) -> AsyncGenerator[Front]:
 
 
 async def work(url: str, done: Done) -> None:
-    """Claim lots and finish each of a lot at once; when there is nothing, wait to be told."""
-    result, claims = RESULT.encode(), count()
+    """Claim what there is room for and finish each in a task of its own; when there is nothing, wait to be told."""
+    result, claims, in_hand = RESULT.encode(), count(), set[asyncio.Task[None]]()
     async with started(url) as queue:
 
         async def finish(lease: Lease) -> None:
@@ -81,15 +81,18 @@ async def work(url: str, done: Done) -> None:
             tried = Attempt(id=f"{lease.job.ticket_id}-1", started_at=now, ended_at=now, sent=Sent.YES)
             await queue.finish(lease, Complete(result=result, attempt=tried))
 
-        async def drainer(name: str) -> None:
-            while True:
-                asked = f"{id(queue):x}-{next(claims)}"
-                leases = await queue.claim(LANE, CLAIMED, worker=name, lease_seconds=60.0, claim_id=asked)
-                await asyncio.gather(*map(finish, leases))
-                if not leases:
-                    await queue.wait_ready()
-
-        await asyncio.gather(drainer("worker-1"), drainer("worker-2"))
+        while True:
+            asked, room = f"{id(queue):x}-{next(claims)}", AT_ONCE - len(in_hand)
+            leases = await queue.claim(LANE, room, worker="worker-1", lease_seconds=60.0, claim_id=asked)
+            for lease in leases:
+                task = asyncio.create_task(finish(lease))
+                in_hand.add(task)
+                task.add_done_callback(in_hand.discard)
+            if not leases:
+                await queue.wait_ready()
+            # Few at a time would cost a claim for every few.
+            while len(in_hand) > CLAIMED:
+                await asyncio.wait(in_hand, return_when=asyncio.FIRST_COMPLETED)
 
 
 if __name__ == "__main__":
