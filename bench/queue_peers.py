@@ -35,7 +35,8 @@ FENCED: Final = "at least once, fenced"
 AT_LEAST: Final = "at least once"
 PATIENCE: Final = 60.0
 COUNTED: Final = 500
-LONE: Final = 100
+IDLE: Final = 200
+LONE: Final = 50
 FILLED: Final = (1_000, 4_000)
 
 
@@ -155,7 +156,7 @@ class Race:
         found.drain_cpu.add(name, told["cpu_us"])
 
     async def _latency(self, name: str) -> None:
-        told = await self._run(name, "idle", "one", 500)
+        told = await self._run(name, "idle", "one", IDLE)
         cuts = quantiles(told["waits"], n=100)
         self._found.p50.add(name, cuts[49])
         self._found.p99.add(name, cuts[98])
