@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import AsyncGenerator, Iterable
@@ -125,8 +126,15 @@ async def ran(*command: str | Path) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **QUIET},
+        start_new_session=True,
     )
-    out, complaint = await process.communicate()
+    try:
+        out, complaint = await process.communicate()
+    finally:
+        # Whoever gives up waiting leaves nothing running, nor what that has started.
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
     if process.returncode:
         message = f"{Path(command[1]).name}: {complaint.decode(errors='replace').strip()[-400:]}"
         raise RuntimeError(message)

@@ -10,13 +10,21 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.metadata import version
 
 import uvloop
 
 __all__ = ["AT_ONCE", "CALLERS", "PAYLOAD", "POLL", "RESULT", "Done", "Front", "Peer", "report"]
 
-PAYLOAD = ("The sea keeps its own calendar, and the harbour reads it aloud. " * 64)[:2048]
+# Text that does not repeat itself: what compresses would get too much for nothing.
+TEXT = (
+    "the a of and to in that it is was sea harbour calendar keeps reads aloud its own essay argues clearly but leaves "
+    "evidence open second first writer structure better than weaker claim paragraph because however reader follows "
+    "tone steady conclusion repeats question sources cited three times without saying why grade between four five"
+)
+WORDS = TEXT.split(" ")
+PAYLOAD = " ".join(WORDS[sha256(b"%d" % place).digest()[0] % len(WORDS)] for place in range(500))[:2048]
 RESULT = PAYLOAD[:512]
 # Jobs that one worker has in hand.
 AT_ONCE = 64

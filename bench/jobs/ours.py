@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -14,14 +14,21 @@ from llm_gateway._core.jobs import Complete, Lane, Lease, NewJob
 from llm_gateway._core.lifecycle import TicketState
 from llm_gateway._core.requests import Priority
 from llm_gateway._facts import Attempt, Sent
+from llm_gateway.codecs.plain import PlainCodec
 from llm_gateway.options import QueueOptions, RedisOptions
+from llm_gateway.protocols import PayloadCodec
 from llm_gateway.queues.redis import RedisQueue
 
+__all__ = ["peer"]
+
+Sealing = Callable[[RedisQueue], PayloadCodec]
 LANE = Lane("simulated", "judge-1")
 TENANT = "school-1"
 ECHO = b'{"metadata":{"essay_a_id":"e-104","essay_b_id":"e-877"},"correlation_id":"c-55021"}'
 OPTIONS = QueueOptions(max_depth=2_000_000, max_bytes=1 << 40)
 TTL = timedelta(hours=3)
+# The others carry such facts within their payload.
+PLAIN = PAYLOAD.encode()[: len(PAYLOAD) - len(ECHO)]
 CLAIMED = AT_ONCE // 2
 
 
@@ -37,63 +44,111 @@ async def started(url: str) -> AsyncGenerator[RedisQueue]:
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncGenerator[Front]:
+async def opened(url: str, sealing: Sealing) -> AsyncGenerator[Front]:
     """Open it for submitting."""
     async with started(url) as queue:
-        numbers, payload = count(), PAYLOAD.encode()
+        numbers, codec = count(), sealing(queue)
 
-        def made() -> NewJob:
+        async def made() -> NewJob:
             now, key = datetime.now(UTC), f"{id(queue):x}-{next(numbers)}"
+            ticket = queue.mint(TENANT, key)
             return NewJob(
-                ticket_id=queue.mint(TENANT, key),
+                ticket_id=ticket,
                 tenant=TENANT,
                 lane=LANE,
                 idempotency_key=key,
-                fingerprint=key,
+                fingerprint=await codec.digest(PLAIN, tenant=TENANT),
                 priority=Priority.BATCH,
                 created_at=now,
                 expires_at=now + TTL,
                 echo=ECHO,
-                payload=payload,
+                payload=await codec.seal(PLAIN, tenant=TENANT, ticket_id=ticket, kind="payload"),
             )
 
-        async def call() -> bytes | None:
-            view = (await queue.enqueue(made())).job
+        async def enqueue() -> object:
+            return await queue.enqueue(await made())
+
+        async def call() -> bytes:
+            view = (await queue.enqueue(await made())).job
             while view.state in {TicketState.QUEUED, TicketState.PROCESSING}:
                 view = await queue.wait(TENANT, view.ticket_id, beyond=view.version)
-            return await queue.result(TENANT, view.ticket_id)
+            stored = await queue.result(TENANT, view.ticket_id)
+            return await codec.open(stored or b"", tenant=TENANT, ticket_id=view.ticket_id, kind="result")
 
-        yield Front(
-            enqueue=lambda: queue.enqueue(made()),
-            call=call,
-            enqueue_many=lambda jobs: queue.enqueue_many([made() for _ in range(jobs)]),
-        )
+        async def enqueue_many(jobs: int) -> object:
+            return await queue.enqueue_many([await made() for _ in range(jobs)])
+
+        yield Front(enqueue=enqueue, call=call, enqueue_many=enqueue_many)
 
 
-async def work(url: str, done: Done) -> None:
-    """Claim what there is room for and finish each in a task of its own; when there is nothing, wait to be told."""
-    result, claims, in_hand = RESULT.encode(), count(), set[asyncio.Task[None]]()
+class Hands:
+    """Finishes jobs, each in a task of its own, and tells when there is room for more."""
+
+    def __init__(self, queue: RedisQueue, codec: PayloadCodec, done: Done) -> None:
+        self._queue = queue
+        self._codec = codec
+        self._done = done
+        self._tasks = set[asyncio.Task[None]]()
+        self._freed = asyncio.Event()
+
+    @property
+    def room(self) -> int:
+        """How many more may be taken."""
+        return AT_ONCE - len(self._tasks)
+
+    def take(self, lease: Lease) -> None:
+        """Finish a job."""
+        task = asyncio.create_task(self._finish(lease))
+        self._tasks.add(task)
+        task.add_done_callback(self._freed_by)
+
+    async def wait(self) -> None:
+        """Return when there is room: few at a time would cost a claim for every few."""
+        while len(self._tasks) > CLAIMED:
+            self._freed.clear()
+            await self._freed.wait()
+
+    def _freed_by(self, task: asyncio.Task[None]) -> None:
+        task.result()
+        self._tasks.discard(task)
+        if len(self._tasks) <= CLAIMED:
+            self._freed.set()
+
+    async def _finish(self, lease: Lease) -> None:
+        ticket, now = lease.job.ticket_id, datetime.now(UTC)
+        await self._codec.open(lease.payload, tenant=TENANT, ticket_id=ticket, kind="payload")
+        self._done()
+        sealed = await self._codec.seal(RESULT.encode(), tenant=TENANT, ticket_id=ticket, kind="result")
+        tried = Attempt(id=f"{ticket}-1", started_at=now, ended_at=now, sent=Sent.YES)
+        await self._queue.finish(lease, Complete(result=sealed, attempt=tried))
+
+
+async def work(url: str, done: Done, sealing: Sealing) -> None:
+    """Claim what there is room for; when there is nothing, wait to be told."""
+    claims = count()
     async with started(url) as queue:
-
-        async def finish(lease: Lease) -> None:
-            now = datetime.now(UTC)
-            done()
-            tried = Attempt(id=f"{lease.job.ticket_id}-1", started_at=now, ended_at=now, sent=Sent.YES)
-            await queue.finish(lease, Complete(result=result, attempt=tried))
-
+        hands = Hands(queue, sealing(queue), done)
         while True:
-            asked, room = f"{id(queue):x}-{next(claims)}", AT_ONCE - len(in_hand)
-            leases = await queue.claim(LANE, room, worker="worker-1", lease_seconds=60.0, claim_id=asked)
+            claim = f"{id(queue):x}-{next(claims)}"
+            leases = await queue.claim(LANE, hands.room, worker="worker-1", lease_seconds=60.0, claim_id=claim)
             for lease in leases:
-                task = asyncio.create_task(finish(lease))
-                in_hand.add(task)
-                task.add_done_callback(in_hand.discard)
+                hands.take(lease)
             if not leases:
                 await queue.wait_ready()
-            # Few at a time would cost a claim for every few.
-            while len(in_hand) > CLAIMED:
-                await asyncio.wait(in_hand, return_when=asyncio.FIRST_COMPLETED)
+            await hands.wait()
+
+
+def peer(sealing: Sealing, *more: str) -> Peer:
+    """Return the queue with a codec, and the packages that this takes."""
+
+    def open_it(url: str) -> AbstractAsyncContextManager[Front]:
+        return opened(url, sealing)
+
+    async def work_at(url: str, done: Done) -> None:
+        await work(url, done, sealing)
+
+    return Peer(open_it, work_at, ("redis", "hiredis", "uvloop", *more))
 
 
 if __name__ == "__main__":
-    report(Peer(opened, work, ("redis", "hiredis", "uvloop")))
+    report(peer(lambda _: PlainCodec()))
