@@ -11,7 +11,6 @@ from itertools import count
 from _measure import AT_ONCE, PAYLOAD, RESULT, Done, Front, Peer, report
 
 from llm_gateway._core.jobs import Complete, Lane, Lease, NewJob
-from llm_gateway._core.lifecycle import TicketState
 from llm_gateway._core.requests import Priority
 from llm_gateway._facts import Attempt, Sent
 from llm_gateway.codecs.plain import PlainCodec
@@ -69,11 +68,9 @@ async def opened(url: str, sealing: Sealing) -> AsyncGenerator[Front]:
             return await queue.enqueue(await made())
 
         async def call() -> bytes:
-            view = (await queue.enqueue(await made())).job
-            while view.state in {TicketState.QUEUED, TicketState.PROCESSING}:
-                view = await queue.wait(TENANT, view.ticket_id, beyond=view.version)
-            stored = await queue.result(TENANT, view.ticket_id)
-            return await codec.open(stored or b"", tenant=TENANT, ticket_id=view.ticket_id, kind="result")
+            ticket = (await queue.enqueue(await made())).job.ticket_id
+            stored = (await queue.ended(TENANT, ticket)).result
+            return await codec.open(stored or b"", tenant=TENANT, ticket_id=ticket, kind="result")
 
         async def enqueue_many(jobs: int) -> object:
             return await queue.enqueue_many([await made() for _ in range(jobs)])
@@ -124,17 +121,24 @@ class Hands:
 
 
 async def work(url: str, done: Done, sealing: Sealing) -> None:
-    """Claim what there is room for; when there is nothing, wait to be told."""
-    claims = count()
+    """Claim what there is room for; when that is less, wait to be told of more."""
+    claims, ready = count(), None
     async with started(url) as queue:
         hands = Hands(queue, sealing(queue), done)
         while True:
-            claim = f"{id(queue):x}-{next(claims)}"
-            leases = await queue.claim(LANE, hands.room, worker="worker-1", lease_seconds=60.0, claim_id=claim)
+            room, claim = hands.room, f"{id(queue):x}-{next(claims)}"
+            leases = await queue.claim(LANE, room, worker="worker-1", lease_seconds=60.0, claim_id=claim)
             for lease in leases:
                 hands.take(lease)
-            if not leases:
-                await queue.wait_ready()
+            if len(leases) < room:
+                if ready is not None:
+                    await ready
+                # What comes from now on is told, also while the next claim is under way.
+                ready = asyncio.create_task(queue.wait_ready())
+                await asyncio.sleep(0)
+            elif ready is not None:
+                ready.cancel()
+                ready = None
             await hands.wait()
 
 

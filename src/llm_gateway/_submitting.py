@@ -103,20 +103,20 @@ class Submitting:
     ) -> Completed[T] | Pending:
         """Wait up to *timeout* seconds for the end of a ticket."""
         desk = self._required()
-        job = await self._current(desk, tenant, ticket_id)
+        job, sealed = await self._current(desk, tenant, ticket_id), None
         patience = Patience(self._engine.parts.clock, timeout)
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
                 with self._engine.followers.waiting(patience), patience.cuts(limit):
-                    while not job.state.terminal:
-                        job = await desk.queue.wait(tenant, ticket_id, beyond=job.version)
+                    if not job.state.terminal:
+                        job, sealed = await desk.queue.ended(tenant, ticket_id)
         except TimeoutError:
             if not limit.expired():  # a backend's own
                 raise
         if patience.ended and not job.state.terminal:
             raise _sent_away()
-        return await desk.tickets.outcome(job, output_type)
+        return await desk.tickets.outcome(job, output_type, sealed)
 
     async def cancel(self, tenant: str, ticket_id: str) -> TicketStatus:
         """Cancel a ticket unless it has ended."""

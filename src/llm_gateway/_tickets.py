@@ -182,14 +182,15 @@ class Tickets:
             error=job.error,
         )
 
-    async def completed(self, job: JobView, output_type: OutputType[T]) -> Completed[T]:
-        """Read the result of a completed job.
+    async def completed(self, job: JobView, output_type: OutputType[T], sealed: bytes | None = None) -> Completed[T]:
+        """Read the result of a completed job, which is fetched if it is not given.
 
         Raises:
             TicketNotFound: its retention has ended.
             InvalidOutput: it is not valid for this output type.
         """
-        sealed = await self._queue.result(job.tenant, job.ticket_id)
+        if sealed is None:
+            sealed = await self._queue.result(job.tenant, job.ticket_id)
         if sealed is None:
             message = "The result is no longer kept."
             raise TicketNotFound(message, info=ErrorInfo(ticket_id=job.ticket_id))
@@ -198,7 +199,9 @@ class Tickets:
         response = response_of(replace(result, receipt=in_queue(result.receipt, job)), output_type)
         return Completed(response, metadata=echo.metadata, correlation_id=echo.correlation_id)
 
-    async def outcome(self, job: JobView, output_type: OutputType[T]) -> Completed[T] | Pending:
+    async def outcome(
+        self, job: JobView, output_type: OutputType[T], sealed: bytes | None = None
+    ) -> Completed[T] | Pending:
         """Tell how a job stands, as an outcome.
 
         Raises:
@@ -206,7 +209,7 @@ class Tickets:
         """
         raise_for_state(job)
         if job.state is TicketState.COMPLETED:
-            return await self.completed(job, output_type)
+            return await self.completed(job, output_type, sealed)
         return await self.pending(job)
 
     async def event(self, event: JobEvent) -> TicketEvent:

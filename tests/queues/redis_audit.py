@@ -16,7 +16,7 @@ from llm_gateway.testing.clock import FakeClock
 
 __all__ = ["audit"]
 
-ALONE: Final = frozenset({"cnt", "lse", "due", "ev", "nudge", "lanes", "tenants", "meta", "held", "kept"})
+ALONE: Final = frozenset({"cnt", "lse", "due", "ev", "wk", "nudge", "lanes", "tenants", "meta", "held", "kept"})
 FADING: Final = frozenset({"clm", "pin"})
 PLACES: Final = {"r": "rdy", "d": "dly", "k": "prk"}
 LATEST: Final = 1_000
@@ -221,6 +221,9 @@ class Shard:
                 stands = {"a": job.get("a"), "c": job.get("cr"), "o": job.get("t", ""), "g": job.get("g", "")}
                 if int(job["v"]) > 1:
                     yield from differs(f"facts of {ticket}", facts, stands)
+        turns = [(number, turn["t"], turn["s"]) for number, turn in self.streams.get("wk", []) if number in numbers]
+        kept = [(number, event["t"], event["s"]) for number, event in log if event["s"] != "P"]
+        yield from differs("turns", turns, kept[len(kept) - len(turns) :] if len(turns) == LATEST else kept)
         nudges = [number for number, _ in self.streams.get("nudge", [])]
         yield from differs("nudges", nudges[-1:] or [0], [int(self.count.get("nudges", 0))])
 

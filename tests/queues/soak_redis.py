@@ -17,10 +17,10 @@ from llm_gateway.queues.redis.rows import items, text
 __all__ = ["RedisCensus"]
 
 # From these every key that does not end by itself has to be found.
-ROOTS: Final = frozenset({"cnt", "meta", "ev", "nudge", "due", "lse", "held", "lanes", "tenants", "kept"})
+ROOTS: Final = frozenset({"cnt", "meta", "ev", "wk", "nudge", "due", "lse", "held", "lanes", "tenants", "kept"})
 OF_A_LANE: Final = ("lane", "rdy", "dly", "prk", "old", "dlq", "vt", "pg")
 HOLDING_TICKETS: Final = ("rdy", "dly", "prk", "old", "dlq")
-LOGS: Final = frozenset({"ev", "nudge"})
+LOGS: Final = frozenset({"ev", "wk", "nudge"})
 CARDINALITY: Final = {"hash": "HLEN", "set": "SCARD", "zset": "ZCARD", "list": "LLEN", "string": "EXISTS"}
 SCANNED: Final = 1_000
 

@@ -148,6 +148,12 @@ async def wait(b: Bench) -> Case:
     return Case(lambda: b.queue.wait(TENANT, view.ticket_id, beyond=view.version), nothing, keys, ends=False)
 
 
+async def wait_for_end(b: Bench) -> Case:
+    """A wait for an end that does not come."""
+    view = await b.put()
+    return Case(lambda: b.queue.ended(TENANT, view.ticket_id), nothing, {view.idempotency_key}, ends=False)
+
+
 async def events(b: Bench) -> Case:
     """A wait for events that do not come."""
     return Case(lambda: b.queue.events(TENANT, group=None, after=None), nothing, ends=False)
@@ -184,7 +190,7 @@ async def relayed(b: Bench) -> Case:
 
 CASES: Final = (
     *(enqueue, enqueue_many, claim, extend, finish, cancel, erase),
-    *(sweep, wait, events, wait_ready, unrelayed, relayed),
+    *(sweep, wait, wait_for_end, events, wait_ready, unrelayed, relayed),
 )
 
 
@@ -232,8 +238,8 @@ async def test_cancelled_caller_leaks_nothing(
     async with redis_bench(redis.url, redis=QUICK.model_copy(update={"shards": shards})) as b:
         await b.complete(await b.take())
         with anyio.move_on_after(0.05):
-            # From now on the reader reads.
-            await b.queue.events(TENANT, group=None, after=None)
+            # From now on the readers read.
+            await asyncio.gather(b.queue.events(TENANT, group=None, after=None), b.queue.wait_ready())
         for shard in range(shards):
             await b.queue.unrelayed(shard)
         before = asyncio.all_tasks()

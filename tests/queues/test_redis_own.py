@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from llm_gateway.errors import ConfigurationError, DurabilityUnknown, QueueFull,
 from llm_gateway.options import QueueOptions, RedisOptions
 from llm_gateway.queues.redis import RedisQueue
 from llm_gateway.queues.redis.rows import items, text
-from llm_gateway.testing.clock import FakeClock
+from llm_gateway.testing.clock import FakeClock, settle
 from llm_gateway.testing.conformance.bench import LANE, LEASE, TENANT, Bench
 
 KEPT = ("--appendonly", "yes", "--appendfsync", "always")
@@ -261,7 +263,7 @@ async def test_no_key_is_left_behind(redis: RedisServer) -> None:
         (found,) = await command(redis.url, ("KEYS", f"{{{name}:0}}:*"))
     keys = {text(key).partition("}:")[2] for key in items(found)}
     kept = {key.partition(":")[0] for key in keys if not key.startswith("clm")}
-    assert {"cnt", "ev", "lane", "lanes", "meta", "nudge"} == kept
+    assert {"cnt", "ev", "lane", "lanes", "meta", "nudge", "wk"} == kept
 
 
 async def test_dropped_key_is_as_durable_as_a_request(redis: RedisServer) -> None:
@@ -274,3 +276,43 @@ async def test_dropped_key_is_as_durable_as_a_request(redis: RedisServer) -> Non
         for _ in range(2):
             with pytest.raises(DurabilityUnknown):
                 await b.queue.drop_tenant_key(TENANT)
+
+
+async def scripts_run(url: str) -> int:
+    """Return how many scripts clients have run on a server."""
+    (reply,) = await command(url, ("INFO", "commandstats"))
+    lines = [line for line in text(reply).splitlines() if line.startswith("cmdstat_evalsha:")]
+    return sum(int(line.partition("calls=")[2].partition(",")[0]) for line in lines)
+
+
+async def test_worker_that_waits_again_need_not_look_again(redis: RedisServer) -> None:
+    """A worker asks once when something is due; from then on it is told, also when a job is to wait for its time."""
+    async with redis_bench(redis.url) as b:
+        before = await scripts_run(redis.url)
+
+        async def put(seconds: int) -> None:
+            await b.put(replace(b.job(), not_before=b.clock.now() + timedelta(seconds=seconds)))
+
+        for when in (partial(put, 30), partial(put, 10), partial(b.clock.run_for, 10.0)):
+            waiting = asyncio.ensure_future(b.queue.wait_ready())
+            await settle()
+            await when()
+            await asyncio.wait_for(waiting, LEASE)
+        looks = await scripts_run(redis.url) - before - 2
+        assert 1 == looks
+
+
+async def test_submitter_asks_once_for_the_end(redis: RedisServer) -> None:
+    """Who submits while another end is waited for asks but once how it ended: then."""
+    async with redis_bench(redis.url) as b:
+        before = await scripts_run(redis.url)
+        other = asyncio.ensure_future(b.queue.ended(TENANT, (await b.take()).job.ticket_id))
+        await settle()
+        ended = asyncio.ensure_future(b.queue.ended(TENANT, (await b.put()).ticket_id))
+        await settle()
+        (lease,) = await b.claim()
+        await b.complete(lease)
+        assert b"the answer" == (await asyncio.wait_for(ended, LEASE)).result
+        others = ("submit", "claim", "show", "submit", "claim", "finish")
+        assert 1 == await scripts_run(redis.url) - before - len(others)
+        other.cancel()

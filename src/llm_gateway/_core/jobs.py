@@ -16,6 +16,7 @@ __all__ = [
     "AdoptedBy",
     "Complete",
     "Disposition",
+    "Ending",
     "EnqueueReply",
     "Enqueued",
     "ErasureReport",
@@ -250,6 +251,18 @@ class FinishReply(NamedTuple):
     accepted: bool
     state: TicketState | None
     replayed: bool = False
+
+
+class Ending(NamedTuple):
+    """How a job ended.
+
+    Attributes:
+        job: As it then is.
+        result: What is stored of a completed job.
+    """
+
+    job: JobView
+    result: bytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

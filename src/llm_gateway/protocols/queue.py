@@ -12,6 +12,7 @@ from typing import Protocol
 from llm_gateway._core.jobs import (
     AdoptedBy,
     Disposition,
+    Ending,
     Enqueued,
     EnqueueReply,
     ErasureReport,
@@ -270,3 +271,10 @@ class QueueBackend(Part, JobStore, WorkSource, Outbox, Watch, QueueAdmin, KeySto
     async def aclose(self) -> None:
         """Close what was opened. Stored jobs stay."""
         ...
+
+    async def ended(self, tenant: str, ticket_id: str) -> Ending:
+        """Return a job with its result once it has ended; a backend that can tell in fewer steps does so."""
+        job = await self.get(tenant, ticket_id)
+        while not job.state.terminal:
+            job = await self.wait(tenant, ticket_id, beyond=job.version)
+        return Ending(job, await self.result(tenant, ticket_id))

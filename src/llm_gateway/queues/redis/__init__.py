@@ -19,11 +19,12 @@ from llm_gateway.queues.redis.desk import Session, refusal
 from llm_gateway.queues.redis.events import RedisOutbox, RedisWatch
 from llm_gateway.queues.redis.greeting import examine, report, teach
 from llm_gateway.queues.redis.keys import Shards
+from llm_gateway.queues.redis.reader import BLOCK_SECONDS, Place
 from llm_gateway.queues.redis.routes import CLUSTER, ClusterRoutes, Node, OneServer, Routes
 from llm_gateway.queues.redis.rows import items, text
 from llm_gateway.queues.redis.scripts import Script
 from llm_gateway.queues.redis.server import judge
-from llm_gateway.queues.redis.wakes import BLOCK_SECONDS, Wakes
+from llm_gateway.queues.redis.wakes import Wakes
 
 __all__ = ["RedisQueue"]
 
@@ -131,7 +132,7 @@ class RedisQueue(RedisAdmin, RedisKeys, RedisOutbox, RedisWatch, QueueBackend):
         self._session = None
 
     def _new_session(self) -> Session:
-        wakes = [Wakes(partial(self._read, shard)) for shard in self._all_shards]
+        wakes = [Wakes(partial(self._read, shard), self._clock.monotonic) for shard in self._all_shards]
         return Session(self._routes(), wakes, asyncio.get_running_loop())
 
     def _routes(self) -> Routes:
@@ -185,15 +186,15 @@ class RedisQueue(RedisAdmin, RedisKeys, RedisOutbox, RedisWatch, QueueBackend):
                 )
                 raise ConfigurationError(message, next_step=step)
 
-    async def _read(self, shard: int, events: int, nudges: int, most: int) -> Sequence[object]:
-        """Wait for what comes after an event and a nudge."""
-        prefix = self._shards.prefix(shard)
-        streams = (f"{prefix}ev", f"{prefix}nudge", f"{events}-0", f"{nudges}-0")
+    async def _read(self, shard: int, name: str, place: Place, most: int) -> Sequence[object]:
+        """Wait for what comes after an event and a nudge in a stream of events."""
+        prefix, (events, nudges) = self._shards.prefix(shard), place
+        streams = (f"{prefix}{name}", f"{prefix}nudge", f"{events}-0", f"{nudges}-0")
         block = round(BLOCK_SECONDS * 1000)
         command = ("XREAD", "COUNT", most, "BLOCK", block, "STREAMS", *streams)
         session = self._open
         try:
-            (reply,) = await (await self._reader(session, shard)).ask(command)
+            (reply,) = await (await self._reader(session, shard, name)).ask(command)
         except LinkLost:
             await session.routes.renew()
             raise
@@ -202,15 +203,15 @@ class RedisQueue(RedisAdmin, RedisKeys, RedisOutbox, RedisWatch, QueueBackend):
             raise refusal(reply)
         return () if reply is None else items(reply)
 
-    async def _reader(self, session: Session, shard: int) -> RedisLink:
-        """Return the link over which a shard is read, to whoever holds it now."""
-        url, known = session.routes.of(shard).url, session.readers.get(shard)
+    async def _reader(self, session: Session, shard: int, name: str) -> RedisLink:
+        """Return the link over which a stream of a shard is read, to whoever holds it now."""
+        url, known = session.routes.of(shard).url, session.readers.get((shard, name))
         if known is not None and known[0] == url:
             return known[1]
         if known is not None:
             await known[1].aclose()
         link = self._link(url, reply_timeout=BLOCK_SECONDS + BLOCK_MARGIN)
-        session.readers[shard] = (url, link)
+        session.readers[shard, name] = (url, link)
         return link
 
 

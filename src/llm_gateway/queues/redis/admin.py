@@ -6,6 +6,7 @@ from llm_gateway._core.jobs import JobView, Lane, QueueStats
 from llm_gateway._core.lifecycle import TicketState
 from llm_gateway.errors import QueueError, TicketNotFound
 from llm_gateway.protocols import KeyStore, QueueAdmin
+from llm_gateway.queues.redis.desk import Body
 from llm_gateway.queues.redis.rows import integer, items, raw, text
 from llm_gateway.queues.redis.scripts import Script
 from llm_gateway.queues.redis.store import RedisStore
@@ -75,7 +76,7 @@ class RedisAdmin(RedisStore, RedisWork, QueueAdmin):
         Raises:
             TicketNotFound: unknown, gone, or another tenant's.
         """
-        view, body = await self._visible(tenant, ticket_id, body=True)
+        view, body = await self._visible(tenant, ticket_id, body=Body.ALL)
         kept = not view.state.terminal or view.state is TicketState.FAILED
         return body if kept else None
 

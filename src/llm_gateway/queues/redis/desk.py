@@ -6,9 +6,11 @@ import asyncio
 import os
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Final
 
 from llm_gateway._core.jobs import JobView
+from llm_gateway._core.lifecycle import TicketState
 from llm_gateway._io.redis import Command, LinkLost, RedisLink, Refused
 from llm_gateway._null import SystemClock
 from llm_gateway.errors import (
@@ -28,14 +30,23 @@ from llm_gateway.queues.redis.rows import content_of, fields_of, integer, items,
 from llm_gateway.queues.redis.scripts import Script, source_of
 from llm_gateway.queues.redis.wakes import Wakes
 
-__all__ = ["TRIES", "OnRedis", "Part", "Session", "checked", "first_of", "refusal", "unknown_ticket"]
+__all__ = ["TRIES", "Body", "OnRedis", "Part", "Session", "checked", "first_of", "refusal", "unknown_ticket"]
 
 Part = str | bytes | int
+Stream = tuple[int, str]
 TRIES: Final = 2
 MOVED: Final = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
 LOOKING: Final = frozenset({Script.LOOK, Script.SHOW, Script.TELL, Script.MISSED})
 NO_SCRIPT: Final = Refused("NOSCRIPT")
 FULL_RETRY_AFTER: Final = 5.0
+
+
+class Body(IntEnum):
+    """What is asked for of a job's content, besides what is echoed on its events."""
+
+    NONE = 0
+    ALL = 1
+    RESULT = 2
 
 
 @dataclass(slots=True)
@@ -44,7 +55,7 @@ class Session:
 
     Attributes:
         routes: Which server holds which shard.
-        readers: The links of the blocking reads, by shard, each with where it leads.
+        readers: The links of the blocking reads, by shard and stream, each with where it leads.
         wakes: Who waits in this process, by shard.
         loop: Where it was started.
         pid: The process in which it was started.
@@ -55,7 +66,7 @@ class Session:
     wakes: Sequence[Wakes]
     loop: asyncio.AbstractEventLoop
     pid: int = field(default_factory=os.getpid)
-    readers: dict[int, tuple[str, RedisLink]] = field(default_factory=dict[int, "tuple[str, RedisLink]"])
+    readers: dict[Stream, tuple[str, RedisLink]] = field(default_factory=dict[Stream, "tuple[str, RedisLink]"])
     closing: bool = False
 
 
@@ -195,7 +206,7 @@ class OnRedis:
             raise refusal(outcome)
         return outcome
 
-    async def _visible(self, tenant: str, ticket_id: str, *, body: bool = False) -> tuple[JobView, bytes | None]:
+    async def _visible(self, tenant: str, ticket_id: str, *, body: Body = Body.NONE) -> tuple[JobView, bytes | None]:
         """Return a job as its tenant may see it, and its payload or result if that is asked for.
 
         Raises:
@@ -207,11 +218,11 @@ class OnRedis:
             raise unknown_ticket(ticket_id)
         return view, content
 
-    async def _shown(self, ticket_id: str, *, body: bool = False) -> tuple[JobView, bytes | None, bool]:
+    async def _shown(self, ticket_id: str, *, body: Body = Body.NONE) -> tuple[JobView, bytes | None, bool]:
         shard = self._shards.of_ticket(ticket_id)
         if shard is None:
             raise unknown_ticket(ticket_id)
-        reply = items(await self._run(Script.SHOW, shard, ticket_id, int(body)))
+        reply = items(await self._run(Script.SHOW, shard, ticket_id, body.value))
         if reply[0] == b"none":
             raise unknown_ticket(ticket_id)
         if reply[0] != b"job":
@@ -219,7 +230,8 @@ class OnRedis:
         fields, rank = fields_of(reply[1]), integer(reply[3])
         echo, rest = content_of(fields, raw(reply[2]))
         view = view_of(ticket_id, fields, echo, self._position(rank))
-        return view, rest if body else None, b"b" in fields
+        wanted = body is Body.ALL or (body is Body.RESULT and view.state is TicketState.COMPLETED)
+        return view, rest if wanted else None, b"b" in fields
 
     def _position(self, rank: int) -> int | None:
         """Tell how many stand ahead: of one shard's jobs alone that would be no honest answer."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Final
 
-from llm_gateway._core.jobs import JobEvent, JobView
+from llm_gateway._core.jobs import Ending, JobEvent, JobView
 from llm_gateway._core.journal import cursor_of, event_of, number_of
 from llm_gateway._core.lifecycle import TicketState
 from llm_gateway.errors import InvalidRequest, QueueError
 from llm_gateway.protocols import Outbox, Watch
-from llm_gateway.queues.redis.desk import OnRedis, first_of
+from llm_gateway.queues.redis.desk import Body, OnRedis, first_of
 from llm_gateway.queues.redis.rows import (
     content_of,
     event_from,
@@ -25,6 +25,7 @@ from llm_gateway.queues.redis.rows import (
     view_of,
 )
 from llm_gateway.queues.redis.scripts import Script
+from llm_gateway.queues.redis.wakes import Signals, Wakes
 
 __all__ = ["RedisOutbox", "RedisWatch"]
 
@@ -77,7 +78,7 @@ class RedisOutbox(OnRedis, Outbox):
             QueueUnavailable: the queue is closed, or was closed meanwhile.
         """
         wakes = self._open.wakes[shard]
-        with wakes.watching():
+        with wakes.log.needed():
             while True:
                 written = wakes.written.listen()
                 if len(items(await self._run(Script.TELL, shard, "", 1, "", ""))) > AHEAD:
@@ -95,15 +96,53 @@ class RedisWatch(OnRedis, Watch):
             TicketNotFound: unknown, gone, or another tenant's; also when it goes meanwhile.
             QueueUnavailable: the queue is closed, or was closed meanwhile.
         """
-        wakes = self._open.wakes[self._shards.of_ticket(ticket_id) or 0]
-        signal = wakes.of_ticket(ticket_id)
-        with wakes.watching():
+        wakes = self._wakes_of(ticket_id)
+        with wakes.turns.needed():
+            # Only of a job that waits could the next change be one that the turns leave out.
+            view = await self._view_when(
+                tenant,
+                ticket_id,
+                wakes.endings,
+                lambda view: view.version > beyond or view.state is TicketState.QUEUED,
+            )
+        if view.version > beyond:
+            return view
+        with wakes.log.needed():
+            return await self._view_when(tenant, ticket_id, wakes.changes, lambda view: view.version > beyond)
+
+    async def ended(self, tenant: str, ticket_id: str) -> Ending:
+        """Return the job, and the result if it is completed, once it has ended.
+
+        Raises:
+            TicketNotFound: unknown, gone, or another tenant's; also when it goes meanwhile.
+            QueueUnavailable: the queue is closed, or was closed meanwhile.
+        """
+        wakes = self._wakes_of(ticket_id)
+        signal = wakes.endings.of(ticket_id)
+        with wakes.turns.needed():
             while True:
                 changed = signal.listen()
-                view, _ = await self._visible(tenant, ticket_id)
-                if view.version > beyond:
-                    return view
+                # Of what was stored here a moment ago the end will be told; nobody need ask for it before.
+                if not wakes.lasts(ticket_id, tenant):
+                    view, result = await self._visible(tenant, ticket_id, body=Body.RESULT)
+                    if view.state.terminal:
+                        return Ending(view, result)
                 await changed.wait()
+                self._require_open()
+
+    async def _view_when(
+        self, tenant: str, ticket_id: str, signals: Signals, enough: Callable[[JobView], bool]
+    ) -> JobView:
+        signal = signals.of(ticket_id)
+        while True:
+            changed = signal.listen()
+            view, _ = await self._visible(tenant, ticket_id)
+            if enough(view):
+                return view
+            await changed.wait()
+
+    def _wakes_of(self, ticket_id: str) -> Wakes:
+        return self._open.wakes[self._shards.of_ticket(ticket_id) or 0]
 
     async def events(self, tenant: str, *, group: str | None, after: str | None, limit: int = 100) -> list[JobEvent]:
         """Wait for events after a cursor (from now on when ``None``).
@@ -120,7 +159,7 @@ class RedisWatch(OnRedis, Watch):
         places = await self._places(after)
         with ExitStack() as stack:
             for wakes in session.wakes:
-                stack.enter_context(wakes.watching())
+                stack.enter_context(wakes.log.needed())
             while True:
                 heard = [wakes.written.listen() for wakes in session.wakes]
                 batch = await self._batch(tenant, group, places, limit)

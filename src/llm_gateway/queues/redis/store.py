@@ -6,7 +6,8 @@ import asyncio
 import json
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -18,7 +19,7 @@ from llm_gateway.errors import LLMGatewayError, QueueError, TicketNotFound
 from llm_gateway.protocols import JobStore
 from llm_gateway.queues._room import check_room, new_token, taken
 from llm_gateway.queues._ulid import ulid
-from llm_gateway.queues.redis.desk import OnRedis, Part
+from llm_gateway.queues.redis.desk import Body, OnRedis, Part
 from llm_gateway.queues.redis.keys import lane_name, sized
 from llm_gateway.queues.redis.rows import integer, items, micros, raw, read_time, text, write_attempt
 from llm_gateway.queues.redis.scripts import Script
@@ -98,8 +99,8 @@ class RedisStore(OnRedis, JobStore):
         Raises:
             TicketNotFound: unknown, gone, or another tenant's.
         """
-        view, body = await self._visible(tenant, ticket_id, body=True)
-        return body if view.state is TicketState.COMPLETED else None
+        _, body = await self._visible(tenant, ticket_id, body=Body.RESULT)
+        return body
 
     async def cancel(self, tenant: str, ticket_id: str) -> JobView:
         """Cancel a job that is not terminal; return it as it then is.
@@ -155,9 +156,25 @@ class RedisStore(OnRedis, JobStore):
                 replies[index] = error
         calls = [(self._shards.of(job.tenant, job.idempotency_key), job) for job in (jobs[index] for index in sent)]
         parts = [(shard, self._submission(job, adopted_by, token)) for shard, job in calls]
-        for index, told in zip(sent, await self._run_many(Script.SUBMIT, parts, durable=True), strict=True):
-            replies[index] = await self._answered(jobs[index], told, adopted_by, token)
+        with self._expected(calls) as stored:
+            for index, told in zip(sent, await self._run_many(Script.SUBMIT, parts, durable=True), strict=True):
+                replies[index] = await self._answered(jobs[index], told, adopted_by, token)
+                if not isinstance(told, LLMGatewayError) and items(told)[0] == b"STORED":
+                    stored.add(jobs[index].ticket_id)
         return [replies[index] for index in range(len(jobs))]
+
+    @contextmanager
+    def _expected(self, calls: Sequence[tuple[int, NewJob]]) -> Generator[set[str]]:
+        """Have the ends of jobs told from before they are stored; those that turn out not to be new are to be asked."""
+        wakes, stored = self._open.wakes, set[str]()
+        for shard, job in calls:
+            wakes[shard].expect(job.ticket_id, job.tenant)
+        try:
+            yield stored
+        finally:
+            for shard, job in calls:
+                if job.ticket_id not in stored:
+                    wakes[shard].drop(job.ticket_id)
 
     def _submission(self, job: NewJob, adopted_by: AdoptedBy | None, token: str) -> Sequence[Part]:
         history = job.history[-HISTORY_LIMIT:]

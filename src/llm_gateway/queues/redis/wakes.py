@@ -1,9 +1,14 @@
-"""Who waits in this process, and for what: woken by one blocking reader for each shard. It never takes a job."""
+"""Who waits in this process, and for what: woken by blocking readers of each shard. They never take a job.
+
+A shard tells in two streams what happens. The log has every transition; the turns have those alone after which a job
+waits or has ended, which is what workers and waiters for results need: so a claim wakes none of them.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Generator, Sequence
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final
 from weakref import WeakValueDictionary
@@ -11,138 +16,167 @@ from weakref import WeakValueDictionary
 import anyio
 
 from llm_gateway.queues._signal import Signal
-from llm_gateway.queues.redis.rows import integer, items, raw, text
+from llm_gateway.queues.redis.reader import Entry, Place, Read, Reader
+from llm_gateway.queues.redis.rows import integer, text
 
-__all__ = ["BLOCK_SECONDS", "Wakes"]
+__all__ = ["LOG", "TURNS", "Signals", "Wakes"]
 
-BLOCK_SECONDS: Final = 5.0
-# How long the reader goes on when nobody waits: workers wait again and again.
-LINGER: Final = 30.0
-# Even if the server should forget what it told, nobody waits longer than this for another look.
-RECONCILE: Final = 15.0
-PAUSE: Final = 0.5
-MOST_READ: Final = 2_000
-Read = Callable[[int, int, int], Awaitable[Sequence[object]]]
+LOG: Final = "ev"
+TURNS: Final = "wk"
+# Most jobs of which is remembered that they were new a moment ago.
+FRESH: Final = 4096
+
+
+class Signals:
+    """The signals of tickets, each of which lives as long as somebody holds it."""
+
+    def __init__(self) -> None:
+        self._of: WeakValueDictionary[str, Signal] = WeakValueDictionary()
+
+    def of(self, ticket_id: str) -> Signal:
+        """Return the signal of a ticket's next change."""
+        signal = self._of.get(ticket_id)
+        if signal is None:
+            signal = self._of[ticket_id] = Signal()
+        return signal
+
+    def fire(self, ticket_id: str) -> None:
+        """Wake who waits for a ticket."""
+        if (signal := self._of.get(ticket_id)) is not None:
+            signal.fire()
+
+    def fire_all(self) -> None:
+        """Wake who waits for any."""
+        for signal in list(self._of.values()):
+            signal.fire()
 
 
 class Wakes:
     """The signals of one shard.
 
     Args:
-        read: Waits for what comes after an event and a nudge, given by their numbers, up to so many of each.
+        read: Waits for what comes after an event and a nudge in the log or in the turns.
+        monotonic: The time that waits for what is due are measured by.
+
+    Attributes:
+        log: Has every transition read.
+        turns: Has those read that leave a job waiting or ended.
+        written: Fires after any transition, while the log is read.
+        changes: Fire after any transition of a ticket, while the log is read.
+        endings: Fire when a ticket waits again or has ended, while the turns are read.
     """
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, monotonic: Callable[[], float]) -> None:
         self.written = Signal()
-        self._read = read
-        self._tickets: WeakValueDictionary[str, Signal] = WeakValueDictionary()
-        self._ready: dict[anyio.Event, tuple[int, int]] = {}
-        self._known = (0, 0)
-        self._place = (0, 0)
-        self._waiting = 0
-        self._left_at = 0.0
-        self._reader: asyncio.Task[None] | None = None
+        self.changes = Signals()
+        self.endings = Signals()
+        self.log = Reader(LOG, read, stands=self.stands, told=self._told, lost=self._log_lost)
+        self.turns = Reader(TURNS, read, stands=self.stands, told=self._turned, lost=self._turns_lost)
+        self._monotonic = monotonic
+        self._known: Place = (0, 0)
+        self._ready: dict[anyio.Event, Place] = {}
+        self._fresh: OrderedDict[str, str] = OrderedDict()
+        self._due = math.inf
+        self._looks = 0
+        self._looked = False
+
+    def stands(self) -> Place:
+        """Return where the shard stood when it last replied."""
+        return self._known
 
     def know(self, events: int, nudges: int) -> None:
-        """Take note of where the shard stood when it last replied."""
+        """Take note of where the shard stood when it replied."""
         seen, nudged = self._known
         self._known = (max(seen, events), max(nudged, nudges))
 
-    @contextmanager
-    def watching(self) -> Generator[None]:
-        """Have the shard read meanwhile."""
-        self._waiting += 1
-        if self._reader is None or self._reader.done():
-            self._place = self._known
-            self._reader = asyncio.create_task(self._keep_reading(), name="llm_gateway redis reader")
-        try:
-            yield
-        finally:
-            self._waiting -= 1
-            self._left_at = asyncio.get_running_loop().time()
+    def expect(self, ticket_id: str, tenant: str) -> None:
+        """Take note that a ticket is about to be stored; said before it is, so that its end cannot be missed."""
+        if self.turns.running:
+            self._fresh[ticket_id] = tenant
+            if len(self._fresh) > FRESH:
+                self._fresh.popitem(last=False)
 
-    def of_ticket(self, ticket_id: str) -> Signal:
-        """Return the signal of a ticket's next change. It lives as long as somebody holds it."""
-        signal = self._tickets.get(ticket_id)
-        if signal is None:
-            signal = self._tickets[ticket_id] = Signal()
-        return signal
+    def lasts(self, ticket_id: str, tenant: str) -> bool:
+        """Whether what was stored here a moment ago has surely not ended yet, or its end is still to be told."""
+        return self._fresh.get(ticket_id) == tenant
+
+    def drop(self, ticket_id: str) -> None:
+        """Forget that a ticket was about to be stored: it was not, or not by this call."""
+        self._fresh.pop(ticket_id, None)
 
     @contextmanager
     def ready(self) -> Generator[anyio.Event]:
         """Give what is set when jobs have become claimable that this process has not been told of yet."""
-        event = anyio.Event()
-        self._ready[event] = self._known
-        try:
-            with self.watching():
+        with self.turns.needed():
+            event = anyio.Event()
+            self._ready[event] = self._known
+            try:
                 yield event
-        finally:
-            del self._ready[event]
+            finally:
+                del self._ready[event]
 
-    def fire_all(self) -> None:
-        """Wake everybody."""
-        self.written.fire()
-        for event in self._ready:
-            event.set()
-        for signal in list(self._tickets.values()):
-            signal.fire()
+    @property
+    def due(self) -> float:
+        """When time alone makes something claimable, for all that is known; infinite for never."""
+        return self._due
+
+    def unsure(self) -> bool:
+        """Whether only a look tells when something is due."""
+        return not self._looked or self._due <= self._monotonic()
+
+    def looking(self) -> int:
+        """Begin to look when something is due; what is told from now on counts too."""
+        self._looks, self._looked, self._due = self._looks + 1, False, math.inf
+        return self._looks
+
+    def looked(self, look: int, due: float) -> None:
+        """Take what a look found, unless it has been overtaken."""
+        if look == self._looks:
+            self._looked, self._due = True, min(self._due, due)
 
     async def aclose(self) -> None:
         """Read no more, and wake everybody."""
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.wait({self._reader})
-        self.fire_all()
+        for reader in (self.log, self.turns):
+            await reader.aclose()
+        self._log_lost()
+        self._turns_lost()
 
-    async def _keep_reading(self) -> None:
-        loop = asyncio.get_running_loop()
-        looked = loop.time()
-        while self._waiting > 0 or loop.time() - self._left_at < LINGER:
-            try:
-                told = await self._read(*self._place, MOST_READ)
-            except Exception:
-                # The queue's own calls tell what is wrong; whoever waits is woken to make one.
-                self.fire_all()
-                await asyncio.sleep(PAUSE)
-                continue
-            for stream in told:
-                self._take(items(stream))
-            if loop.time() - looked >= RECONCILE or self._lost(told):
-                looked = loop.time()
-                self.fire_all()
-
-    def _lost(self, told: Sequence[object]) -> bool:
-        """Whether entries may have been missed: so many had come that the oldest may be gone."""
-        return any(len(items(items(stream)[1])) >= MOST_READ for stream in told)
-
-    def _take(self, stream: list[object]) -> None:
-        name, entries = raw(stream[0]), items(stream[1])
-        events, nudges = self._place
-        if name.endswith(b"nudge"):
-            nudges = max(number_of(entry) for entry in entries)
-            self._place = (events, nudges)
-            self.written.fire()
-            for signal in list(self._tickets.values()):
-                signal.fire()
-            self._wake(events=0, nudges=nudges)
-            return
-        claimable = 0
-        for entry in entries:
-            fact = items(items(entry)[1])
-            events = number_of(entry)
-            if (waited := self._tickets.get(text(fact[1]))) is not None:
-                waited.fire()
-            claimable = events if fact[5] == b"Q" else claimable
-        self._place = (events, nudges)
+    def _told(self, entry: Entry) -> None:
         self.written.fire()
-        self._wake(events=claimable, nudges=0)
+        if entry.fact is None:
+            self.changes.fire_all()
+        else:
+            self.changes.fire(text(entry.fact[1]))
+
+    def _log_lost(self) -> None:
+        self.written.fire()
+        self.changes.fire_all()
+
+    def _turned(self, entry: Entry) -> None:
+        if entry.fact is None:
+            # Gates may have moved, and content may have gone.
+            self.looking()
+            self._fresh.clear()
+            self.endings.fire_all()
+            self._wake(events=0, nudges=entry.number)
+            return
+        _, ticket, _, state, _, delay = entry.fact
+        self.endings.fire(text(ticket))
+        if state != b"Q":
+            self._fresh.pop(text(ticket), None)
+            return
+        if delay != b"":
+            self._due = min(self._due, self._monotonic() + integer(delay) / 1e6)
+        self._wake(events=entry.number, nudges=0)
+
+    def _turns_lost(self) -> None:
+        self.looking()
+        self._fresh.clear()
+        self.endings.fire_all()
+        for event in self._ready:
+            event.set()
 
     def _wake(self, *, events: int, nudges: int) -> None:
         for event, (seen, nudged) in list(self._ready.items()):
             if events > seen or nudges > nudged:
                 event.set()
-
-
-def number_of(entry: object) -> int:
-    """Return the number of an entry of a stream."""
-    return integer(raw(items(entry)[0]).partition(b"-")[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from binascii import crc_hqx
 from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack
@@ -27,7 +28,7 @@ from llm_gateway._core.outcomes import WaitReason
 from llm_gateway.errors import QueueError
 from llm_gateway.protocols import WorkSource
 from llm_gateway.queues._room import new_token
-from llm_gateway.queues.redis.desk import TRIES, OnRedis, Part, checked, first_of
+from llm_gateway.queues.redis.desk import TRIES, OnRedis, Part, Session, checked, first_of
 from llm_gateway.queues.redis.keys import lane_name, sized
 from llm_gateway.queues.redis.lanes import Look, joined, read_look
 from llm_gateway.queues.redis.rows import (
@@ -146,10 +147,10 @@ class RedisWork(OnRedis, WorkSource):
         session = self._open
         with ExitStack() as stack:
             events = [stack.enter_context(wakes.ready()) for wakes in session.wakes]
-            asked_at, due = self._clock.monotonic(), (await self._look()).due_in
+            due = await self._due(session)
             waits: list[Coroutine[object, object, object]] = [event.wait() for event in events]
-            if due is not None:
-                waits.append(self._clock.sleep(max(due - (self._clock.monotonic() - asked_at), 0.0)))
+            if due < math.inf:
+                waits.append(self._clock.sleep(max(due - self._clock.monotonic(), 0.0)))
             await first_of(waits)
         # Closing wakes everybody.
         self._require_open()
@@ -215,9 +216,24 @@ class RedisWork(OnRedis, WorkSource):
             for reply in await self._run_many(Script.GATE, calls):
                 checked(reply)
 
+    async def _due(self, session: Session) -> float:
+        """Tell when time alone makes something claimable, infinite for never; ask only for what was not told."""
+        unsure = [shard for shard in self._all_shards if session.wakes[shard].unsure()]
+        asked_at, looks = self._clock.monotonic(), [session.wakes[shard].looking() for shard in unsure]
+        found = list[float]()
+        if unsure:
+            for shard, look, told in zip(unsure, looks, await self._looks(unsure), strict=True):
+                due = math.inf if told.due_in is None else asked_at + told.due_in
+                session.wakes[shard].looked(look, due)
+                found.append(due)
+        return min(*found, *(wakes.due for wakes in session.wakes), math.inf)
+
     async def _look(self) -> Look:
-        replies = await self._run_many(Script.LOOK, [(shard, ()) for shard in self._all_shards])
-        return joined([read_look(checked(reply)) for reply in replies])
+        return joined(await self._looks(self._all_shards))
+
+    async def _looks(self, shards: Sequence[int]) -> list[Look]:
+        replies = await self._run_many(Script.LOOK, [(shard, ()) for shard in shards])
+        return [read_look(checked(reply)) for reply in replies]
 
 
 def order_of(disposition: Disposition) -> tuple[Part, ...]:

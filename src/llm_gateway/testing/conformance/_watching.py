@@ -78,6 +78,61 @@ class WatchSuite(QueueSuite):
 
             await self.returns(wait, when=pass_time)
 
+    async def test_waiter_for_the_end_gets_the_result(self) -> None:
+        """A waiter for the end of a job gets it with its result once it has ended, and at once if it has already."""
+        async with self.bench() as b:
+            lease = await b.take()
+
+            async def wait() -> None:
+                job, result = await b.queue.ended(TENANT, lease.job.ticket_id)
+                same((job.state, result), (TicketState.COMPLETED, b"the answer"))
+
+            await self.returns(wait, when=lambda: b.complete(lease))
+            with anyio.fail_after(PATIENCE):
+                await wait()
+                with pytest.raises(TicketNotFound):
+                    await b.queue.ended("school-2", lease.job.ticket_id)
+
+    async def test_waiter_for_the_end_of_a_new_job(self) -> None:
+        """Who waits for the end of what was stored while others wait is told of it, also when it is tried twice."""
+        async with self.bench() as b:
+            lease = await b.take()
+            with anyio.fail_after(PATIENCE):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(b.queue.ended, TENANT, lease.job.ticket_id)
+                    await settle()
+                    ticket = (await b.put()).ticket_id
+
+                    async def wait() -> None:
+                        job, result = await b.queue.ended(TENANT, ticket)
+                        same((job.state, job.version, result), (TicketState.CANCELLED, 4, None))
+
+                    async def end() -> None:
+                        (again,) = await b.claim()
+                        await b.queue.finish(again, Release(reason="circuit_open"))
+                        await settle()
+                        await b.queue.cancel(TENANT, ticket)
+
+                    await self.returns(wait, when=end)
+                    await b.complete(lease)
+
+    async def test_end_before_the_wait_is_told(self) -> None:
+        """What ended, or was erased, between being stored and being waited for is told at once."""
+        async with self.bench() as b:
+            lease = await b.take()
+            with anyio.fail_after(PATIENCE):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(b.queue.ended, TENANT, lease.job.ticket_id)
+                    await settle()
+                    ticket, erased = (await b.put()).ticket_id, (await b.put()).ticket_id
+                    await b.queue.cancel(TENANT, ticket)
+                    await b.queue.erase(TENANT, ticket_id=erased)
+                    await settle()
+                    same((await b.queue.ended(TENANT, ticket)).job.state, TicketState.CANCELLED)
+                    with pytest.raises(TicketNotFound):
+                        await b.queue.ended(TENANT, erased)
+                    await b.complete(lease)
+
     async def test_events_of_a_group(self) -> None:
         """A watcher gets its tenant's and group's events in order, from now on, then from its cursor on."""
         async with self.bench() as b:

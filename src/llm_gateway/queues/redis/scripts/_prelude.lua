@@ -85,6 +85,11 @@ local function note(job)
   else
     redis.call('XADD', P .. 'ev', 'MAXLEN', '~', LOG_LENGTH, int(seq) .. '-0', unpack(entry))
   end
+  -- Whoever looks for work or waits for an end is not woken by claims.
+  if job.s ~= 'P' then
+    redis.call('XADD', P .. 'wk', 'MAXLEN', '~', LOG_LENGTH, int(seq) .. '-0',
+      't', job.ticket, 's', job.s, 'd', job.y == 'd' and int(job.nb - now) or '')
+  end
 end
 
 -- Takes a live job out of wherever it stands in its lane.
