@@ -221,9 +221,11 @@ class Shard:
                 stands = {"a": job.get("a"), "c": job.get("cr"), "o": job.get("t", ""), "g": job.get("g", "")}
                 if int(job["v"]) > 1:
                     yield from differs(f"facts of {ticket}", facts, stands)
-        turns = [(number, turn["t"], turn["s"]) for number, turn in self.streams.get("wk", []) if number in numbers]
-        kept = [(number, event["t"], event["s"]) for number, event in log if event["s"] != "P"]
-        yield from differs("turns", turns, kept[len(kept) - len(turns) :] if len(turns) == LATEST else kept)
+        turns = self.streams.get("wk", [])
+        first = max(numbers[:1] + [number for number, _ in turns[:1] if len(turns) == LATEST], default=0)
+        turned = [(number, turn["t"], turn["s"]) for number, turn in turns if number >= first]
+        claimless = [(number, event["t"], event["s"]) for number, event in log if number >= first]
+        yield from differs("turns", turned, [turn for turn in claimless if turn[2] != "P"])
         nudges = [number for number, _ in self.streams.get("nudge", [])]
         yield from differs("nudges", nudges[-1:] or [0], [int(self.count.get("nudges", 0))])
 
