@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from llm_gateway._core.jobs import JobView, NewJob
 from llm_gateway._core.lifecycle import TicketState
@@ -12,9 +13,12 @@ from llm_gateway.errors import ErrorInfo, IdempotencyConflict, InvalidRequest, Q
 
 __all__ = ["check_content", "check_erasure", "check_times", "dead_letter", "first_view", "requeue_key", "successor"]
 
+NOT_LATER: Final = timedelta()
 
-def first_view(job: NewJob, now: datetime) -> JobView:
-    """Return a new job as it first stands."""
+
+def first_view(job: NewJob, now: datetime, *, taken_at: datetime | None = None, position: int | None = None) -> JobView:
+    """Return a new job as it first stands; its times count from *taken_at* where that is given."""
+    later = NOT_LATER if taken_at is None else taken_at - job.created_at
     return JobView(
         ticket_id=job.ticket_id,
         tenant=job.tenant,
@@ -24,15 +28,16 @@ def first_view(job: NewJob, now: datetime) -> JobView:
         priority=job.priority,
         idempotency_key=job.idempotency_key,
         fingerprint=job.fingerprint,
-        created_at=job.created_at,
-        expires_at=job.expires_at,
+        created_at=job.created_at + later,
+        expires_at=job.expires_at + later,
         updated_at=now,
-        not_before=job.not_before,
+        not_before=None if job.not_before is None else job.not_before + later,
         reason=job.reason or WaitReason.SUBMITTED,
         group=job.group,
         subjects=job.subjects,
         echo=job.echo,
         history=job.history[-HISTORY_LIMIT:],
+        position=position,
         requeued_from=job.requeued_from,
     )
 

@@ -156,6 +156,9 @@ class OnRedis:
         by_node = dict[Node, list[int]]()
         for index, (shard, _) in enumerate(calls):
             by_node.setdefault(session.routes.of(shard), []).append(index)
+        if len(by_node) == 1:
+            (node,) = by_node
+            return list(await self._asked(node, script, calls, durable=durable))
         outcomes: list[object] = [None] * len(calls)
         asked = (
             self._asked(node, script, [calls[index] for index in there], durable=durable)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from binascii import crc_hqx
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from llm_gateway._core.jobs import Lane
@@ -58,6 +59,7 @@ def key_in(name: bytes, tenant: str) -> str:
     return name[len(sized(tenant, "")) :].decode()
 
 
+@lru_cache(maxsize=1024)
 def lane_name(lane: Lane) -> str:
     """Write a lane as part of a key."""
     return f"{quote(lane.provider, safe='')}/{quote(lane.model, safe='')}"

@@ -214,11 +214,9 @@ class RedisStore(OnRedis, JobStore):
 
     def _new(self, job: NewJob, rest: Sequence[object], adopted_by: AdoptedBy | None, token: str) -> Enqueued:
         now, rank = read_time(rest[0]), integer(rest[1])
-        wait = None if job.not_before is None else now + (job.not_before - job.created_at)
-        moved = replace(job, created_at=now, expires_at=now + (job.expires_at - job.created_at), not_before=wait)
-        view = first_view(moved, now)
+        view = first_view(job, now, taken_at=now, position=None if adopted_by else self._position(rank))
         if adopted_by is None:
-            return Enqueued(job=replace(view, position=self._position(rank)), created=True)
+            return Enqueued(job=view, created=True)
         held = replace(view, state=TicketState.PROCESSING, version=2)
         return Enqueued(job=held, created=True, lease=lease_of(held, job.payload, token, adopted_by))
 
