@@ -106,8 +106,9 @@ class Hands:
             await self._freed.wait()
 
     def _freed_by(self, task: asyncio.Task[None]) -> None:
-        task.result()
         self._tasks.discard(task)
+        if not task.cancelled():
+            task.result()
         if len(self._tasks) <= CLAIMED:
             self._freed.set()
 
