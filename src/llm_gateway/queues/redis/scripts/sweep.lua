@@ -42,7 +42,6 @@ for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', P .. 'lse', '-inf', int(now)
     remember_lost(job, 'worker_lost')
     job.cr, job.nb = job.cr + 1, nil
     if job.cr >= tonumber(ARGV[6]) then
-      job.r = nil
       finish(job, 'F', nil, '["TicketFailed","The workers that held it were lost ' .. int(job.cr)
         .. ' times.","worker_lost","worker_lost",null]')
       dead = dead + 1
