@@ -77,3 +77,29 @@ async def test_settling_outlives_its_worker(desk: Desk, question: LLMRequest) ->
             queue.go_on.set()
             await settle()
             assert "completed" == (await client.status(ticket)).state
+
+
+class Noting(MemoryQueue):
+    """A queue that notes how leases are ended."""
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(clock=desk.clock)
+        self.ended: list[Disposition] = []
+
+    async def finish(self, lease: Lease, disposition: Disposition) -> FinishReply:
+        """Note it."""
+        self.ended.append(disposition)
+        return await super().finish(lease, disposition)
+
+
+async def test_lost_lease_is_not_ended(desk: Desk, question: LLMRequest) -> None:
+    """A lease that was lost while the call ran is left alone: whoever has the job now ends it."""
+    queue = Noting(desk)
+    desk.provider.hold()
+    async with LLMClient([desk.provider], queue, desk.parts) as client:
+        ticket = (await client.submit(question)).ticket.id
+        async with client.worker() as worker:
+            await desk.provider.wait_for_calls(1)
+            await client.cancel(ticket)
+            await settle()
+            assert (0, []) == (worker.running, queue.ended)

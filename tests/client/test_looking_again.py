@@ -37,6 +37,16 @@ async def test_after_a_penalty(desk: Desk, question: LLMRequest) -> None:
         assert [0, 1] == await calls_at(desk, client, 19.5, 20.5)
 
 
+@pytest.mark.parametrize("seconds", [(20.0, 40.0), (40.0, 20.0)], ids=["first", "second"])
+async def test_after_the_shorter_penalty(desk: Desk, question: LLMRequest, seconds: tuple[float, float]) -> None:
+    """Of two lanes that have to wait the worker looks again for the one whose wait is over first."""
+    async with LLMClient([desk.provider], desk.queue, replace(desk.parts, worker=PATIENT)) as client:
+        for model, penalty in zip(("m-1", "m-2"), seconds, strict=True):
+            await client.submit(question.model_copy(update={"model": model}))
+            desk.parts.limiter.penalise(CircuitKey(desk.provider.endpoint, Lane("fake", model)), penalty)
+        assert [0, 1, 1, 2] == await calls_at(desk, client, 19.5, 20.5, 39.5, 40.5)
+
+
 async def test_after_a_probe(desk: Desk, question: LLMRequest) -> None:
     """A lane whose probe is out is looked at again when the circuit says so."""
     breaker = FakeBreaker()

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from tests.client.desk import Desk, outage
 
-from llm_gateway import Completed, LLMClient, LLMRequest
+from llm_gateway import Completed, LLMClient, LLMRequest, Pending
 from llm_gateway._core.circuit import CircuitKey, Permit
 from llm_gateway._core.jobs import Lane, LaneStats, Park
 from llm_gateway._core.outcomes import WaitReason
@@ -55,6 +55,23 @@ async def test_lane_has_no_probe(
     await half_open(desk, client, question)
     await desk.queue.heartbeat("worker-1", [LANE])
     assert isinstance(await client.complete(question), Completed)
+
+
+async def test_one_ready_job_is_enough(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """The live call leaves the probe to a single job, and asks nobody."""
+    await client.submit(question)
+    await half_open(desk, client, question)
+    await desk.queue.heartbeat("worker-1", [LANE])
+    before = len(desk.provider.calls)
+    assert isinstance(await client.complete(question), Pending)
+    assert before == len(desk.provider.calls)
+
+
+async def test_no_queue_has_no_probe(desk: Desk, question: LLMRequest) -> None:
+    """Without a queue the live call is the probe."""
+    async with desk.client(queue=False) as client:
+        await half_open(desk, client, question)
+        assert isinstance(await client.complete(question), Completed)
 
 
 async def test_other_lane_is_no_probe(desk: Desk, client: LLMClient, question: LLMRequest) -> None:

@@ -1,0 +1,28 @@
+"""The byte limit of a request, to the byte."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.client.desk import Desk
+
+from llm_gateway import Completed, LLMClient, LLMRequest
+from llm_gateway._core.payloads import write_echo
+from llm_gateway._core.schema import TEXT
+from llm_gateway.errors import PayloadTooLarge
+from llm_gateway.options import QueueOptions
+
+
+@pytest.mark.parametrize("metadata", [{}, {"pair": 7}], ids=["bare", "metadata"])
+async def test_limit_is_exact(desk: Desk, question: LLMRequest, metadata: dict[str, int]) -> None:
+    """A body of just the limit is sent, and one byte more is not; metadata counts where there is some."""
+    asked = question.model_copy(update={"metadata": metadata})
+    size = len(desk.provider.prepare(asked, TEXT).body) + (len(write_echo(asked)) if metadata else 0)
+    exact, short = (replace(desk.parts, queue=QueueOptions(max_payload_bytes=most)) for most in (size, size - 1))
+    async with LLMClient([desk.provider], None, exact) as client:
+        assert isinstance(await client.complete(asked), Completed)
+    async with LLMClient([desk.provider], None, short) as client:
+        with pytest.raises(PayloadTooLarge):
+            await client.complete(asked)
+    assert 1 == len(desk.provider.calls)
