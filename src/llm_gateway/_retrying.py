@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
 
@@ -78,13 +77,12 @@ class Retrying:
 
     def _situation(self, call: Call, error: LLMGatewayError, repeats: int) -> Situation:
         options = self._options
-        remaining = call.deadline - self._clock.monotonic()
         return Situation(
             attempts=len(call.attempts),
             limit=options.attempts,
             repeats=repeats,
             wait=self._wait(call, error, repeats),
-            remaining=remaining if math.isfinite(remaining) else math.inf,
+            remaining=call.deadline - self._clock.monotonic(),
             min_useful=options.min_useful,
             honour=options.honour,
             ttl=call.request.ttl.total_seconds(),
