@@ -205,8 +205,8 @@ class Engine:
         return await self._result(self._live, call, timeout) if replayed is None else replayed
 
     async def remember(self, call: Call, result: StoredResult) -> None:
-        """Let a development cache keep an answer that has been found valid."""
-        if self.environment.strict or not self.parts.replays or result.receipt.source != "live":
+        """Let a development cache keep a live answer that has been found valid."""
+        if self.environment.strict or not self.parts.replays:
             return
         asked = replace(call.prepared, fresh_token=None)
         await self.parts.cache.put(cache_key(asked, call.request.sample), result.write())
