@@ -11,12 +11,12 @@ from typing import TypeVar
 import pytest
 from tests.client.desk import Desk, outage
 
-from llm_gateway import LLMClient, LLMRequest, Pending
-from llm_gateway._core.jobs import AdoptedBy, Enqueued, NewJob
+from llm_gateway import Completed, LLMClient, LLMRequest, Pending
+from llm_gateway._core.jobs import AdoptedBy, Enqueued, Lane, NewJob
 from llm_gateway._core.observations import ObservationKind
 from llm_gateway._facts import Fault
-from llm_gateway.errors import DeadlineExceeded
-from llm_gateway.options import RetryOptions
+from llm_gateway.errors import DeadlineExceeded, QueueUnavailable
+from llm_gateway.options import RetryOptions, WorkerOptions
 from llm_gateway.queues.memory import MemoryQueue
 
 T = TypeVar("T")
@@ -118,3 +118,46 @@ def test_time_is_kept_for_a_try_to_end_itself(question: LLMRequest) -> None:
             return loop.time() - began
 
     assert pytest.approx(10.25) == impatiently(asked())
+
+
+async def test_closing_client_says_why_there_is_a_ticket(desk: Desk, question: LLMRequest) -> None:
+    """The ticket of a call that was sent away by the closing of its client says so, and not that it took too long."""
+    desk.provider.hold()
+    parts = replace(desk.parts, worker=WorkerOptions(drain_timeout=0.05))
+    async with LLMClient([desk.provider], desk.queue, parts) as client:
+        asked = asyncio.create_task(client.complete(question))
+        await desk.provider.wait_for_calls(1)
+        closing = asyncio.create_task(client.aclose())
+        outcome = await asked
+        desk.provider.release()
+        await closing
+    assert isinstance(outcome, Pending)
+    assert "shutdown" == outcome.ticket.reason
+
+
+class Shaky(MemoryQueue):
+    """A queue that twice does not answer what a group is pinned to."""
+
+    out = 2
+
+    async def pin(self, tenant: str, group: str, lane: Lane, served_model: str) -> str:
+        """Refuse twice."""
+        if self.out > 0:
+            self.out -= 1
+            message = "The queue is out."
+            raise QueueUnavailable(message)
+        return await super().pin(tenant, group, lane, served_model)
+
+
+async def test_adopted_answer_is_not_bound_by_the_caller(desk: Desk, question: LLMRequest) -> None:
+    """An answer that belongs to a ticket is saved by a queue that is back in a moment, after the timeout as well."""
+    desk.provider.hold()
+    grouped = question.model_copy(update={"group": "batch-7"})
+    async with LLMClient([desk.provider], Shaky(clock=desk.clock), desk.parts) as client:
+        pending = await client.complete(grouped, timeout=0.05)
+        assert isinstance(pending, Pending)
+        desk.clock.advance(1.0)
+        desk.provider.release()
+        await desk.clock.run_for(5.0)
+        assert isinstance(await client.result(pending.ticket.id), Completed)
+    assert 1 == len(desk.provider.calls)

@@ -19,13 +19,17 @@ from llm_gateway.errors import ProviderUnavailable
 @pytest.mark.parametrize(
     ("fault", "place"), [(Fault.OVERLOADED, ("fake", "m-1")), (Fault.CONNECT, ("", "fake.test"))], ids=["lane", "host"]
 )
-async def test_circuits_are_observed(desk: Desk, question: LLMRequest, fault: Fault, place: tuple[str, str]) -> None:
-    """The observer is told of each transition, of a lane by its name and of an endpoint by its host."""
+async def test_circuits_are_observed(
+    desk: Desk, question: LLMRequest, caplog: pytest.LogCaptureFixture, *, fault: Fault, place: tuple[str, str]
+) -> None:
+    """Observer and log are told of each transition, of a lane by its name and of an endpoint by its host."""
     desk.provider.script(*[outage(fault)] * 3)
     async with desk.client(queue=False) as client:
         for _ in range(2):
             with pytest.raises(ProviderUnavailable):
                 await client.complete(question)
+    where = "/".join(filter(None, place))
+    assert f"The circuit of {where} went from closed to open" in caplog.messages
     seen = [seen for seen in desk.observer.observations if seen.kind is ObservationKind.CIRCUIT]
     assert [(*place, "open")] == [(circuit.provider, circuit.model, circuit.outcome) for circuit in seen]
 
@@ -71,3 +75,31 @@ async def test_health_without_a_queue(desk: Desk) -> None:
         health.outbox_lag,
         health.lanes,
     )
+
+
+async def test_health_of_a_lane_that_was_only_asked(client: LLMClient, question: LLMRequest) -> None:
+    """A lane of which the queue knows nothing is told of with nothing waiting in it."""
+    await client.complete(question)
+    (lane,) = (await client.health()).lanes
+    assert (0, 0, 0, 0, None, None) == (
+        lane.ready,
+        lane.delayed,
+        lane.processing,
+        lane.dead,
+        lane.oldest_created_at,
+        lane.last_heartbeat_at,
+    )
+
+
+async def test_estimate_of_a_worker_elsewhere(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """A pace that was seen here holds for a worker elsewhere, as long as there is one."""
+    async with client.worker():
+        for _ in range(2):
+            await desk.clock.run_for(4.0)
+            await client.submit(question)
+            await desk.clock.run_for(0.0)
+    await desk.queue.heartbeat("elsewhere", [Lane("fake", "m-1")])
+    stands_by = await client.submit(question)
+    desk.clock.advance(11.0)
+    is_gone = await client.submit(question)
+    assert (4.0, None) == (stands_by.ticket.estimated_wait, is_gone.ticket.estimated_wait)
