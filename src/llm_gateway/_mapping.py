@@ -72,7 +72,7 @@ class Plan:
     def _draws_of(self, index: int, request: LLMRequest) -> Iterator[Draw]:
         for sample in range(request.sample, request.sample + self.samples):
             changes: dict[str, object] = {"sample": sample}
-            if self.samples > 1 and request.idempotency_key is not None:
+            if request.idempotency_key is not None:
                 changes["idempotency_key"] = key_of_sample(request.idempotency_key, sample)
             yield Draw(index, sample, request.model_copy(update=changes) if self.samples > 1 else request)
 

@@ -9,7 +9,7 @@ from tests.client.desk import Desk, outage
 
 from llm_gateway import LLMClient, LLMRequest
 from llm_gateway._facts import Attempt, Fault
-from llm_gateway.errors import ErrorInfo, InvalidRequest, ProviderUnavailable
+from llm_gateway.errors import ErrorInfo, InvalidRequest, ProviderUnavailable, TicketFailed
 from llm_gateway.testing.clock import START
 
 TRIED = Attempt(id="a", started_at=START, ended_at=START, fault=Fault.SERVER_ERROR)
@@ -76,3 +76,14 @@ async def test_told_wait_before_a_retry_at_once(desk: Desk, question: LLMRequest
         with pytest.raises(ProviderUnavailable):
             await client.complete(question, timeout=500)
     assert 1 == len(desk.provider.calls)
+
+
+async def test_worker_meets_an_error_without_a_fault(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """A job whose error does not say what it is of is tried once more, as after anything unknown, and then fails."""
+    desk.provider.script(*[ProviderUnavailable("It is out.")] * 2)
+    ticket = (await client.submit(question)).ticket.id
+    async with client.worker():
+        await desk.clock.run_for(60.0)
+        with pytest.raises(TicketFailed) as caught:
+            await client.result(ticket)
+    assert [Fault.UNKNOWN] * 2 == [attempt.fault for attempt in caught.value.attempts]

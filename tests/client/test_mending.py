@@ -8,7 +8,7 @@ import pytest
 from tests.client.desk import Desk
 
 from llm_gateway import Completed, LLMClient, LLMRequest
-from llm_gateway._core.jobs import LaneStats
+from llm_gateway._core.jobs import Lane, LaneStats
 from llm_gateway._facts import Fault
 from llm_gateway.errors import ErrorInfo, ModelNotFound, QueueUnavailable, QuotaExhausted
 from llm_gateway.queues.memory import MemoryQueue
@@ -145,3 +145,17 @@ async def test_latched_account_gives_one_job(desk: Desk, client: LLMClient, ques
         assert (1, 5, None) == (worker.running, stats.ready, stats.gate.parked)
         desk.provider.release()
         await desk.provider.wait_for_calls(7)
+
+
+async def test_foreign_lane_does_not_stop_the_mirror(desk: Desk, queue: Halting, question: LLMRequest) -> None:
+    """A lane whose provider is not configured here has no circuit here, and those behind it are mirrored."""
+    other = FakeProvider("other", endpoint="other.test", key_id="k-other")
+    async with LLMClient([other], queue, desk.parts) as stranger, LLMClient([desk.provider], queue, desk.parts) as own:
+        await stranger.submit(question.model_copy(update={"provider": "other"}))
+        await own.submit(question)
+        await own.complete(question)
+        desk.breaker.force_open(Lane("fake", "m-1"))
+        await desk.clock.run_for(1.0)
+        assert {"other": "closed", "fake": "open"} == {
+            stats.lane.provider: stats.gate.circuit for stats in await queue.lanes()
+        }
