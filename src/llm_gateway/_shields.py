@@ -226,6 +226,7 @@ class ShieldedQueue(Shield[QueueBackend], QueueBackend):
     wait_unrelayed = awaited(QueueBackend.wait_unrelayed, unread)
 
     wait = awaited(QueueBackend.wait, unread)
+    ended = awaited(QueueBackend.ended, unread)
     events = awaited(QueueBackend.events, unread)
 
     stats = awaited(QueueBackend.stats, unread)

@@ -84,11 +84,11 @@ class Noting(MemoryQueue):
 
     def __init__(self, desk: Desk) -> None:
         super().__init__(clock=desk.clock)
-        self.ended: list[Disposition] = []
+        self.endings: list[Disposition] = []
 
     async def finish(self, lease: Lease, disposition: Disposition) -> FinishReply:
         """Note it."""
-        self.ended.append(disposition)
+        self.endings.append(disposition)
         return await super().finish(lease, disposition)
 
 
@@ -102,4 +102,4 @@ async def test_lost_lease_is_not_ended(desk: Desk, question: LLMRequest) -> None
             await desk.provider.wait_for_calls(1)
             await client.cancel(ticket)
             await settle()
-            assert (0, []) == (worker.running, queue.ended)
+            assert (0, []) == (worker.running, queue.endings)
