@@ -7,7 +7,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from secrets import token_hex
 from typing import Final, NamedTuple
 
@@ -239,7 +239,9 @@ class Worker:
         )
         del self._unanswered[lane]
         for surplus in leases[count:]:
-            await self._queue.finish(surplus, Release(reason=WaitReason.LOCAL_BUSY))
+            # One that cannot be given back lapses; those that were wanted must not lapse with it.
+            with suppress(QueueError):
+                await self._queue.finish(surplus, Release(reason=WaitReason.LOCAL_BUSY))
         return leases[:count]
 
     def _permits(self, key: CircuitKey, count: int) -> tuple[list[Permit], Rejection | None]:
@@ -323,7 +325,8 @@ class Worker:
         await self._queue.heartbeat(self.name, lanes)
 
     async def _sweep(self) -> None:
-        await self._queue.sweep()
+        while (await self._queue.sweep()).more:
+            pass
 
     async def _kept_up(self, duty: Callable[[], Awaitable[None]], seconds: float) -> None:
         while True:

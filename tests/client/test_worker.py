@@ -13,6 +13,7 @@ from tests.client.desk import Desk, outage
 
 from llm_gateway import Completed, LLMClient, LLMRequest, Message, Pending, TicketEvent
 from llm_gateway._core.circuit import CircuitKey, CircuitState
+from llm_gateway._core.jobs import Swept
 from llm_gateway._core.observations import ObservationKind
 from llm_gateway._core.schema import TEXT
 from llm_gateway._facts import Fault
@@ -26,6 +27,7 @@ from llm_gateway.errors import (
     TicketFailed,
 )
 from llm_gateway.options import WorkerOptions
+from llm_gateway.queues.memory import MemoryQueue
 from llm_gateway.testing import FakeCodec
 
 
@@ -347,3 +349,23 @@ async def test_unreadable_for_this_worker(desk: Desk, client: LLMClient, questio
     async with LLMClient([], desk.queue, parts) as stranger, stranger.worker():
         await desk.clock.run_for(20.0)
         assert (await stranger.status(ticket)).state == "queued"
+
+
+class Laden(MemoryQueue):
+    """A queue with more to sweep than one sweep takes."""
+
+    left = 3
+    swept = 0
+
+    async def sweep(self, limit: int = 100) -> Swept:
+        self.swept += 1
+        self.left -= self.left > 0
+        return Swept(more=self.left > 0)
+
+
+async def test_sweeps_until_nothing_is_left(desk: Desk) -> None:
+    """What has come due is ended as fast as the queue can, not a lot of it every few seconds."""
+    queue = Laden(clock=desk.clock)
+    async with LLMClient([desk.provider], queue, desk.parts) as client, client.worker():
+        await desk.clock.run_for(1.0)
+        assert 3 == queue.swept

@@ -22,7 +22,7 @@ from llm_gateway.options import QueueOptions, RedisOptions
 from llm_gateway.queues.redis import RedisQueue
 from llm_gateway.queues.redis.rows import items, text
 from llm_gateway.testing.clock import FakeClock, settle
-from llm_gateway.testing.conformance.bench import LANE, LEASE, TENANT, Bench
+from llm_gateway.testing.conformance.bench import LANE, LEASE, TENANT, TTL, Bench
 
 KEPT = ("--appendonly", "yes", "--appendfsync", "always")
 SMALL = 3 * 1024 * 1024
@@ -316,3 +316,31 @@ async def test_submitter_asks_once_for_the_end(redis: RedisServer) -> None:
         others = ("submit", "claim", "show", "submit", "claim", "finish")
         assert 1 == await scripts_run(redis.url) - before - len(others)
         other.cancel()
+
+
+async def test_clock_that_goes_back_keeps_no_gate_and_no_lead(redis: RedisServer) -> None:
+    """After the server's clock went back an hour, a lane opens and a dead relay is followed when they would have."""
+    clock = FakeClock()
+    async with redis_bench(redis.url, clock=clock) as b:
+        await b.put()
+        await b.queue.set_gate(LANE, circuit="open", not_before=clock.now() + timedelta(seconds=30))
+        assert await b.queue.lead(0, "dead", LEASE)
+        assert not await b.queue.lead(0, "other", LEASE)
+        assert [] == await b.claim()
+        clock.jump_wall(-3600)
+        clock.advance(LEASE)
+        assert await b.queue.lead(0, "other", LEASE)
+        assert 1 == len(await b.claim())
+
+
+async def test_sweeps_begin_with_each_shard(redis: RedisServer) -> None:
+    """A shard that is always at the limit of a sweep keeps none of the others from its turn."""
+    four = QUICK.model_copy(update={"shards": 4})
+    async with redis_bench(redis.url, redis=four, outbox=False) as b:
+        jobs = [b.job(f"key-{number}") for number in range(40)]
+        await b.queue.enqueue_many(jobs)
+        b.clock.advance(TTL)
+        for _ in range(4):
+            assert 1 == (await b.queue.sweep(1)).expired
+        expired = [job for job in jobs if await b.state(job.ticket_id) is TicketState.EXPIRED]
+        assert {"0", "1", "2", "3"} == {job.ticket_id[-1] for job in expired}

@@ -62,6 +62,23 @@ async def test_damaged_running_job_is_swept_up(path: Path, damage: str) -> None:
         assert ((await b.queue.stats()).depth, (await b.lane()).processing) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    ["UPDATE jobs SET version = 'x'", "UPDATE jobs SET tenant = x'00'", "UPDATE jobs SET fingerprint = x'00'"],
+)
+async def test_row_beyond_mending_takes_its_counts_along(path: Path, damage: str) -> None:
+    """A row of which not even a dead letter can be made goes, and takes along what was counted of it."""
+    async with bench(path) as b:
+        await b.put()
+        await sql(b, damage)
+        b.clock.advance(TTL)
+        await b.queue.sweep()
+        counts = await sql(b, "SELECT depth, bytes, outbox FROM totals")
+        lanes = await sql(b, "SELECT ready, delayed, held, parked FROM lanes")
+        rows = await sql(b, "SELECT count(*) FROM jobs")
+        assert ([(0, 0, 0)], [(0, 0, 0, 0)], [(0,)]) == (counts, lanes, rows)
+
+
 async def test_damaged_row_can_be_erased(path: Path) -> None:
     """Damage does not keep a subject's data in the file."""
     async with bench(path) as b:

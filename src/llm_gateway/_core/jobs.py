@@ -339,11 +339,16 @@ class QueueStats(NamedTuple):
 
 
 class Swept(NamedTuple):
-    """What a sweep found: expired jobs, jobs taken back from lost workers, jobs that crashed too often."""
+    """What a sweep found: expired jobs, jobs taken back from lost workers, jobs that crashed too often.
+
+    Attributes:
+        more: Whether its limit was reached, so that there may be more to do.
+    """
 
     expired: int = 0
     recovered: int = 0
     dead: int = 0
+    more: bool = False
 
 
 class ErasureReport(NamedTuple):

@@ -90,7 +90,8 @@ class MemoryWork(OnLedger, WorkSource):
             self._retire(self._ledger.records[ticket_id], now)
         if retired:
             self._ledger.journal.scrub(set(retired))
-        return Swept(expired=len(expired), recovered=len(lapsed) - dead, dead=dead)
+        more = limit in {len(expired), len(lapsed), len(retired)}
+        return Swept(expired=len(expired), recovered=len(lapsed) - dead, dead=dead, more=more)
 
     async def heartbeat(self, worker: str, lanes: Sequence[Lane]) -> None:
         """Show that a worker stands ready for these lanes."""

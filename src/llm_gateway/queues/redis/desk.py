@@ -7,6 +7,7 @@ import os
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import count
 from typing import Final
 
 from llm_gateway._core.jobs import JobView
@@ -88,6 +89,7 @@ class OnRedis:
         self._server_time = clock is None
         self._session: Session | None = None
         self._flags = True
+        self._sweeps = count()
         self._errands = set[asyncio.Task[None]]()
 
     @property

@@ -104,14 +104,16 @@ class RedisWork(OnRedis, WorkSource):
         Up to *limit* of each kind. Time to live goes first: what is over is not handed out again. Jobs
         that are damaged end as dead letters.
         """
-        totals = Swept()
-        for shard in self._all_shards:
+        totals, first = Swept(), next(self._sweeps) % self._shards.count
+        # Each sweep begins with another shard, so that one with much to do keeps none from its turn.
+        for shard in (*self._all_shards[first:], *self._all_shards[:first]):
             left = limit - max(totals.expired, totals.recovered + totals.dead)
             if left <= 0:
-                break
+                return totals._replace(more=True)
             reply = items(await self._run(Script.SWEEP, shard, left, self._options.max_crashes))
-            expired, recovered, dead = map(integer, reply)
-            totals = Swept(totals.expired + expired, totals.recovered + recovered, totals.dead + dead)
+            expired, recovered, dead, more = map(integer, reply)
+            sums = (totals.expired + expired, totals.recovered + recovered, totals.dead + dead)
+            totals = Swept(*sums, more=totals.more or more == 1)
         return totals
 
     async def heartbeat(self, worker: str, lanes: Sequence[Lane]) -> None:

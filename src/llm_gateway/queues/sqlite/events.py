@@ -27,6 +27,10 @@ EVENT: Final = joined(
 STANDING: Final = joined("SELECT", JOB_COLUMNS, RESULT, ", j.event FROM", JOB_TABLES)
 WIDTH: Final = JOB_COLUMNS.count(",") + 1
 # Where the columns of an event take the place of the job's own.
+# Retention begins with a job's end, and the key of an erased one is kept until all of its events have left.
+LAST: Final = (
+    "WHERE j.id = ? AND (? OR j.buried) AND NOT EXISTS (SELECT 1 FROM events e WHERE e.job = j.id AND e.outbox = 1)"
+)
 STATE, VERSION, UPDATED, FACTS, ECHO = 6, 7, 13, 16, 17
 
 
@@ -194,7 +198,7 @@ def acknowledge(ledger: Ledger, number: int) -> None:
     now = ledger.clock.now()
     for row, state in rows:
         # A job that was erased is not shown any more; its key is what is still kept.
-        for record in ledger.readable("WHERE j.id = ? AND (? OR j.buried)", row, state in TERMINAL):
+        for record in ledger.readable(LAST, row, state in TERMINAL):
             ends = ledger.key_ends(record.view) if record.buried else ledger.retained_until(record.view, now)
             ledger.db.execute("UPDATE jobs SET retain = ? WHERE id = ?", (ends, row))
 

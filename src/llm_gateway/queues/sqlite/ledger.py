@@ -53,6 +53,16 @@ MEND_CONTENTS: Final = (
     " WHERE id = ?"
 )
 # A group is held for jobs that are still to come too, but not when the last that was known of it is forgotten.
+WRITE_OFF: Final = (
+    "UPDATE totals SET depth = depth - 1, bytes = max(bytes - coalesce("
+    "(SELECT size FROM jobs WHERE id = ? AND typeof(size) = 'integer'), 0), 0)"
+)
+MAKE_ROOM: Final = (
+    "UPDATE lanes SET ready = ready - (j.place = 'ready'), delayed = delayed - (j.place = 'delayed'),"
+    " held = held - (j.place = 'held'), parked = parked - (j.place = 'parked')"
+    " FROM (SELECT lane, place FROM jobs WHERE id = ?) AS j WHERE lanes.id = j.lane"
+)
+FORGO: Final = "UPDATE totals SET outbox = outbox - (SELECT count(*) FROM events WHERE job = ? AND outbox = 1)"
 RELEASE: Final = (
     "DELETE FROM parked_groups WHERE (tenant, grp) = (SELECT tenant, grp FROM jobs WHERE id = ?) AND NOT EXISTS"
     " (SELECT 1 FROM jobs j WHERE j.tenant = parked_groups.tenant AND j.grp = parked_groups.grp AND j.id <> ?)"
@@ -251,7 +261,8 @@ class Ledger:
         for record in mended:
             self.apply(record, Trigger.FAILED, replace(record.view, error=DAMAGED))
         if lost:
-            self.db.execute("UPDATE totals SET depth = depth - 1")
+            self.db.execute(WRITE_OFF, (row,))
+            self.db.execute(MAKE_ROOM, (row,))
             self.forget(row)
 
     def lease(self, record: Record, hold: Hold) -> Lease:
@@ -279,6 +290,8 @@ class Ledger:
     def forget(self, row: int) -> None:
         """Remove the last of a buried job: its id and its key."""
         self.db.execute(RELEASE, (row, row))
+        # What goes without having left must not be waited for.
+        self.db.execute(FORGO, (row,))
         for statement in ("DELETE FROM contents WHERE id = ?", "DELETE FROM events WHERE job = ?"):
             self.db.execute(statement, (row,))
         self.db.execute("DELETE FROM jobs WHERE id = ?", (row,))

@@ -270,14 +270,16 @@ def swept(ledger: Ledger, limit: int) -> Swept:
         dead += ledger.apply(record, decided.trigger, decided.view).view.state is TicketState.FAILED
     for row in {*damaged, *also}:
         ledger.condemn(row)
-    retire(ledger, now, limit)
+    retired = retire(ledger, now, limit)
     ledger.db.execute(UNPIN, (time_of(ledger.clock.now() - PIN_KEPT), limit))
     ledger.lanes.forget_flows()
-    return Swept(expired=len(expired), recovered=len(lapsed) - dead, dead=dead + len({*damaged, *also}))
+    more = limit in {len(expired) + len(damaged), len(lapsed) + len(also), retired}
+    recovered = len(lapsed) - dead
+    return Swept(expired=len(expired), recovered=recovered, dead=dead + len({*damaged, *also}), more=more)
 
 
-def retire(ledger: Ledger, now: int, limit: int) -> None:
-    """Drop the content of jobs that were kept long enough, then the rest."""
+def retire(ledger: Ledger, now: int, limit: int) -> int:
+    """Drop the content of jobs that were kept long enough, then the rest; tell how many were looked at."""
     kept, damaged = ledger.all("WHERE j.retain IS NOT NULL AND j.retain <= ? ORDER BY j.retain LIMIT ?", now, limit)
     for record in kept:
         if not record.buried:
@@ -286,3 +288,4 @@ def retire(ledger: Ledger, now: int, limit: int) -> None:
             ledger.forget(record.id)
     for row in damaged:
         ledger.condemn(row)
+    return len(kept) + len(damaged)

@@ -10,7 +10,7 @@ import pytest
 
 from llm_gateway.errors import TicketNotFound
 from llm_gateway.options import QueueOptions
-from llm_gateway.testing.conformance.bench import LEASE, PATIENCE, TENANT, QueueSuite, check, same
+from llm_gateway.testing.conformance.bench import LEASE, PATIENCE, TENANT, TTL, QueueSuite, check, same
 
 __all__ = ["RelaySuite"]
 
@@ -127,6 +127,22 @@ class RelaySuite(QueueSuite):
             check(await refused("one"), "the former leader acknowledged")
             check(await b.queue.relayed(shard, event.cursor, "two"), "the leader was refused")
             same(await b.unrelayed(), [])
+
+    async def test_erased_ticket_is_told_to_the_end(self) -> None:
+        """What an erased ticket has still to tell is kept until it has left, however late its relay is."""
+        async with self.bench(QueueOptions(result_retention=timedelta(seconds=100))) as b:
+            view = await b.put()
+            shard = await b.shard_of(view.ticket_id)
+            await b.queue.erase(TENANT, ticket_id=view.ticket_id)
+            first, last = await b.queue.unrelayed(shard)
+            await b.queue.lead(shard, "one", 2 * TTL)
+            await b.queue.relayed(shard, first.cursor, "one")
+            b.clock.advance(TTL + 100)
+            await b.queue.sweep()
+            same([event.version for event in await b.queue.unrelayed(shard)], [last.version])
+            await b.queue.relayed(shard, last.cursor, "one")
+            await b.queue.sweep()
+            same((await b.queue.stats()).outbox, 0)
 
     async def test_closed_outbox(self) -> None:
         """An outbox closes for its leader when all has left; then nothing waits to leave, and retention runs."""

@@ -8,7 +8,7 @@ from datetime import timedelta
 from llm_gateway._core.jobs import Complete, Park, ParkScope, Release, Retry, Swept
 from llm_gateway._core.lifecycle import TicketState
 from llm_gateway.options import QueueOptions
-from llm_gateway.testing.conformance.bench import BOOM, LANE, LEASE, OTHER_LANE, TENANT, QueueSuite, check, same
+from llm_gateway.testing.conformance.bench import BOOM, LANE, LEASE, OTHER_LANE, TENANT, TTL, QueueSuite, check, same
 
 __all__ = ["WaitingSuite"]
 
@@ -181,3 +181,13 @@ class WaitingSuite(QueueSuite):
             same([view.tenant for view in await b.queue.list_jobs()], [""])
             same((await b.queue.erase("", subject="s")).tickets, (job.ticket_id,))
             same(await b.queue.find(TENANT, "k"), None)
+
+    async def test_sweep_tells_that_there_is_more(self) -> None:
+        """A sweep that reached its limit says so, be it of what has expired or of what was kept long enough."""
+        async with self.bench(QueueOptions(result_retention=timedelta(seconds=100)), outbox=False) as b:
+            for number in range(3):
+                await b.put(b.job(f"key-{number}"))
+            b.clock.advance(TTL)
+            same([(await b.queue.sweep(2)).more for _ in range(2)], [True, False])
+            b.clock.advance(100)
+            same([(await b.queue.sweep(2)).more for _ in range(2)], [True, False])

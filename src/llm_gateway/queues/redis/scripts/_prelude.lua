@@ -216,7 +216,7 @@ local DAMAGED = '["QueueError","The stored request is damaged.","unknown","damag
 -- Ends a job whose hash cannot be read as a dead letter that says so; what names neither lane nor key is removed.
 local function condemn(ticket)
   local name = P .. 'j:' .. ticket
-  local found = redis.pcall('HMGET', name, 'l', 'key', 't', 'v', 'g', 'z')
+  local found = redis.pcall('HMGET', name, 'l', 'key', 't', 'v', 'g', 'z', 'ec')
   local held = redis.call('ZREM', P .. 'lse', ticket)
   redis.call('ZREM', P .. 'due', ticket)
   local counted = 0
@@ -229,6 +229,10 @@ local function condemn(ticket)
     redis.call('SREM', P .. 'prk:' .. lane, ticket)
   end
   depth = depth - counted
+  local length = redis.pcall('STRLEN', P .. 'c:' .. ticket)
+  -- Where the job does not tell how much it held, its content does.
+  length = (tonumber(length) or 0) - (tonumber(found[7]) or 0)
+  if counted > 0 then bytes = math.max(bytes - (tonumber(found[6]) or length), 0) end
   if found.err or counted == 0 or not found[1] or not found[2] then
     redis.call('DEL', name, P .. 'c:' .. ticket)
     for _, tenant in ipairs(redis.call('SMEMBERS', P .. 'tenants')) do unlist(tenant, ticket) end
@@ -236,7 +240,6 @@ local function condemn(ticket)
   end
   local job = {ticket = ticket, s = 'F', l = found[1], key = found[2], t = found[3] or '', g = found[5],
     v = tonumber(found[4]) or 1, a = 0, cr = 0, hi = '', hc = 0}
-  bytes = math.max(bytes - (tonumber(found[6]) or 0), 0)
   redis.call('HSET', name, 'e', int(now), 'w', '1', 'z', '0', 'ec', '0', 't', job.t)
   redis.call('ZADD', P .. 'dlq:' .. job.l, int(now), ticket)
   if not relaying then redis.call('ZADD', P .. 'due', int(retained(job)), ticket) end

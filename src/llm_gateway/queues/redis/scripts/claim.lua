@@ -24,7 +24,7 @@ if #taken > 0 then
   return answer(reply)
 end
 
-local gate = redis.call('HMGET', row, 'ci', 'nb', 'mx', 'pa', 'pk', 'busy')
+local gate = redis.call('HMGET', row, 'ci', 'nb', 'mx', 'pa', 'pk', 'busy', 'nw')
 for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', P .. 'dly:' .. lane, '-inf', int(now), 'LIMIT', 0, 256)) do
   redis.call('ZREM', P .. 'dly:' .. lane, ticket)
   local job = load(ticket)
@@ -36,6 +36,8 @@ for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', P .. 'dly:' .. lane, '-inf',
   end
 end
 local before = gate[2] and gate[2] ~= '' and tonumber(gate[2])
+-- Shut for longer than it was to be, the gate was shut before the clock went back.
+if before and before > now + (tonumber(gate[7]) or 0) then before = now end
 local shut = gate[4] == '1' or (gate[5] and gate[5] ~= '') or (gate[1] == 'open' and not before)
 -- A circuit that opened for a time does not shut the gate for ever: who opened it may be gone.
 local function nothing()

@@ -13,7 +13,7 @@ elseif ARGV[6] == 'limit' then
   nudge()
 elseif ARGV[6] == 'group' then hold(ARGV[5], ARGV[7], ARGV[8])
 else
-  redis.call('HSET', row, 'ci', ARGV[7], 'nb', ARGV[8] ~= '' and int(now + tonumber(ARGV[8])) or '')
+  redis.call('HSET', row, 'ci', ARGV[7], 'nb', ARGV[8] ~= '' and int(now + tonumber(ARGV[8])) or '', 'nw', ARGV[8])
   nudge()
 end
 return answer(1)

@@ -1,10 +1,12 @@
 -- The right to relay, and the acknowledgement. ARGV: 5 what: lead | yield | ack | close · 6 token · 7 lease, or the number
-local held = redis.call('HMGET', P .. 'cnt', 'rl', 're')
-local leading = tonumber(held[2] or 0) > now
+local held = redis.call('HMGET', P .. 'cnt', 'rl', 're', 'rw')
+local ends, length = tonumber(held[2] or 0), tonumber(held[3] or 0)
+-- A lead that ends later than it is long was taken before the clock went back, and its relay may be gone.
+local leading = ends > now and ends <= now + length
 local mine = leading and held[1] == ARGV[6]
 if ARGV[5] == 'lead' then
   if leading and not mine then return answer(0) end
-  redis.call('HSET', P .. 'cnt', 'rl', ARGV[6], 're', int(now + tonumber(ARGV[7])))
+  redis.call('HSET', P .. 'cnt', 'rl', ARGV[6], 're', int(now + tonumber(ARGV[7])), 'rw', ARGV[7])
   return answer(1)
 end
 if not mine then return answer(0) end

@@ -7,7 +7,8 @@ local job = {ticket = ARGV[5], t = ARGV[6], key = ARGV[7], l = ARGV[8], w = tonu
   ec = #ARGV[13], z = #ARGV[14], r = ARGV[15], g = ARGV[16] ~= '' and ARGV[16] or nil,
   a = 0, cr = 0, hi = ARGV[18], hc = tonumber(ARGV[19])}
 local known = redis.call('GET', P .. 'i:' .. job.key)
-if known then
+-- A job that is gone without a trace, by whatever hand, must not keep its key from being used.
+if known and redis.call('EXISTS', P .. 'j:' .. known) == 1 then
   mark()
   return answer({'KNOWN', known})
 end

@@ -1,14 +1,12 @@
 -- Ends what is over, takes back what lost workers held, forgets what was kept long enough: up to a limit of each.
 -- ARGV: 5 limit · 6 most crashes. Time to live goes first: what is over is not handed out again.
 local limit, expired, recovered, dead = tonumber(ARGV[5]), 0, 0, 0
-for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', int(now), 'LIMIT', 0, limit)) do
+local over = redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', int(now), 'LIMIT', 0, limit)
+for _, ticket in ipairs(over) do
   local job, why = load(ticket)
   if not job then
-    if why == 'none' then redis.call('ZREM', P .. 'due', ticket)
-    else
-      condemn(ticket)
-      dead = dead + 1
-    end
+    condemn(ticket)
+    if why ~= 'none' then dead = dead + 1 end
   elseif live(job) then
     if job.e <= now then
       remember_lost(job, 'deadline')
@@ -32,12 +30,13 @@ local latest = int(now + longest)
 for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', P .. 'lse', '(' .. latest, '+inf', 'LIMIT', 0, limit)) do
   redis.call('ZADD', P .. 'lse', latest, ticket)
 end
-for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', P .. 'lse', '-inf', int(now), 'LIMIT', 0, limit)) do
+local lapsed = redis.call('ZRANGEBYSCORE', P .. 'lse', '-inf', int(now), 'LIMIT', 0, limit)
+for _, ticket in ipairs(lapsed) do
   local job, why = load(ticket)
-  if not job and why ~= 'none' then
+  if not job then
     condemn(ticket)
-    dead = dead + 1
-  elseif not job or job.s ~= 'P' then redis.call('ZREM', P .. 'lse', ticket)
+    if why ~= 'none' then dead = dead + 1 end
+  elseif job.s ~= 'P' then redis.call('ZREM', P .. 'lse', ticket)
   else
     remember_lost(job, 'worker_lost')
     job.cr, job.nb = job.cr + 1, nil
@@ -71,4 +70,4 @@ for _, lane in ipairs(redis.call('SMEMBERS', P .. 'lanes')) do
   if redis.call('EXISTS', P .. 'old:' .. lane) == 0 then redis.call('DEL', P .. 'vt:' .. lane) end
 end
 commit()
-return answer({expired, recovered, dead})
+return answer({expired, recovered, dead, (#over == limit or #lapsed == limit) and 1 or 0})
