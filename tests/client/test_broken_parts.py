@@ -14,6 +14,7 @@ from tests.client.desk import Desk, outage
 
 from llm_gateway import Completed, LLMClient, LLMRequest, Pending
 from llm_gateway._facts import Fault
+from llm_gateway._shields import ShieldedQueue
 from llm_gateway.codecs.plain import PlainCodec
 from llm_gateway.errors import (
     ConfigurationError,
@@ -293,7 +294,7 @@ READ: Final[dict[str, tuple[str, Ask]]] = {
     "payload": ("payload", lambda client, _: dead_letter(client)),
     "stats": ("stats", lambda client, _: client.health()),
     "events": ("events", lambda client, _: anext(client.events())),
-    "wait": ("wait", waited),
+    "ended": ("ended", waited),
     "pin": ("pin", lambda client, question: client.complete(question.model_copy(update={"group": "g"}), timeout=1)),
 }
 CHANGED: Final[dict[str, tuple[str, Ask]]] = {
@@ -376,3 +377,9 @@ async def test_cancellation_passes(desk: Desk, question: LLMRequest, part: str) 
     async with LLMClient([provider], cast("QueueBackend", queue), desk.parts) as client:
         with pytest.raises(asyncio.CancelledError):
             await client.complete(question.model_copy(update={"idempotency_key": "k"}))
+
+
+def test_whole_contract() -> None:
+    """A shielded queue passes on all that the contract of a queue asks for, and inherits no empty method of it."""
+    asked = {name for name in dir(QueueBackend) if not name.startswith("_")}
+    assert {"allowed_in"} == asked - vars(ShieldedQueue).keys()
