@@ -77,6 +77,25 @@ async def test_call_without_a_lease_is_stopped(desk: Desk, question: LLMRequest)
     assert ([Fault.CANCELLED], "queued") == (tried, status.state)
 
 
+class Full(MemoryQueue):
+    """A queue that stores nothing."""
+
+    async def enqueue(self, job: NewJob, *, adopted_by: AdoptedBy | None = None) -> Enqueued:
+        """Refuse."""
+        message = "The queue is out."
+        raise QueueUnavailable(message)
+
+
+async def test_call_without_a_ticket_is_stopped(desk: Desk, question: LLMRequest) -> None:
+    """A call whose ticket cannot be stored is stopped before the caller is told."""
+    desk.provider.hold()
+    async with LLMClient([desk.provider], Full(clock=desk.clock), desk.parts) as client:
+        with pytest.raises(QueueUnavailable):
+            await client.complete(question, timeout=0.05)
+        tried = [seen.fault for seen in desk.observer.observations if seen.kind is ObservationKind.ATTEMPT]
+    assert [Fault.CANCELLED] == tried
+
+
 async def test_pause_between_tries_is_not_adopted(desk: Desk, question: LLMRequest) -> None:
     """A call that waits for its next try when the time is over becomes a ticket that any worker may claim."""
     parts = replace(desk.parts, retry=RetryOptions(min_useful=0.0))
