@@ -190,6 +190,21 @@ async def test_group_without_jobs_is_held_for_a_while(redis: RedisServer) -> Non
         assert 1 == len(await b.claim())
 
 
+async def test_group_with_jobs_is_held_as_long_again(redis: RedisServer) -> None:
+    """A group that still has jobs when its hold is looked over is held for as long again, also when they go at once."""
+    async with redis_bench(redis.url, SHORT, outbox=False) as b:
+        lease = await b.take(replace(b.job(), group="g"))
+        await b.queue.finish(lease, Fail(error=BOOM, park_group="model_changed"))
+        late = await b.put(replace(b.job(), group="g"))
+        b.clock.advance(60)
+        await b.queue.sweep()
+        await b.queue.erase(TENANT, ticket_id=late.ticket_id)
+        b.clock.advance(59)
+        await b.queue.sweep()
+        await b.put(replace(b.job(), group="g"))
+        assert [] == await b.claim()
+
+
 async def test_idle_lane_forgets_its_flows_and_busy_ones_do_not(redis: RedisServer) -> None:
     """Where nobody waits any longer no tenant keeps its place in line; where somebody does, all do."""
     async with redis_bench(redis.url, name=(name := namespace()), outbox=False) as b:

@@ -12,7 +12,6 @@ end
 if not mine then return answer(0) end
 if ARGV[5] == 'yield' then
   redis.call('HSET', P .. 'cnt', 'rl', '', 're', '0')
-  nudge()
   return answer(1)
 end
 if ARGV[5] == 'close' then
