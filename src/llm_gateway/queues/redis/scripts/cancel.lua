@@ -5,7 +5,6 @@ for index = 8, #ARGV do
   local job = load(ARGV[index])
   local told = job and job.op and string.match(job.op, '^(.-)|')
   if job and job.t == ARGV[5] and told == ARGV[7] then
-    mark()
     local ended, had = string.match(job.op, '^.-|(%d)(.*)$')
     reply[#reply + 1] = {1, tonumber(ended), had}
   elseif not job or job.t ~= ARGV[5] or job.b then
