@@ -259,3 +259,11 @@ class RelaySuite(QueueSuite):
             b.clock.advance(1)
             await b.queue.sweep()
             check((await b.queue.enqueue(b.job("k"))).created, "the key was never freed")
+
+    async def test_erased_ticket_keeps_its_key_when_it_has_left(self) -> None:
+        """Once the end of an erased ticket has left, nothing of it is kept but its key, until that gets free."""
+        async with self.bench() as b:
+            await b.put(replace(b.job("k"), echo=b'{"a": 1}'))
+            await b.queue.erase(TENANT, ticket_id=(await b.relay_all())[-1].ticket_id)
+            same([event.view.echo for event in await b.relay_all()], [b'{"a": 1}'])
+            check(not (await b.queue.enqueue(b.job("k"))).created, "an erased request came back")
