@@ -46,6 +46,8 @@ async def requeue(desk: OperatorDesk, options: Namespace) -> int:
     if options.failed:
         jobs, _ = await newest(desk, options, tenant=options.tenant, state=TicketState.FAILED)
         tickets = [job.ticket_id for job in jobs]
+        if not tickets:
+            note("None of these tickets has failed.")
 
     async def one(ticket_id: str) -> Document:
         ticket = (await desk.of(options.tenant).requeue(ticket_id)).ticket

@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 
 from llm_gateway._core.jobs import JobView, LaneStats
+from llm_gateway._core.lifecycle import TicketState
 from llm_gateway.cli.desk import WINDOW, OperatorDesk, lane_of
 from llm_gateway.cli.documents import job_document, stats_document
 from llm_gateway.cli.showing import Table, age, note, plain, show, show_json
@@ -110,8 +111,9 @@ async def newest(
 ) -> tuple[list[JobView], int]:
     """Return the newest tickets that the filters pick, and how many were looked at: a bounded number."""
     lane = None if options.lane is None else lane_of(options.lane)
-    filtered = not (lane is options.group is state is None)
-    jobs = await desk.queue.list_jobs(tenant=tenant, limit=WINDOW if filtered else options.limit)
+    filtered, failed = not (lane is options.group is state is None), state == TicketState.FAILED
+    # Failed ones have lists of their own: the newest tickets of a busy queue may be none of them.
+    jobs = await desk.queue.list_jobs(tenant=tenant, failed=failed, limit=WINDOW if filtered else options.limit)
     picked = [
         job
         for job in jobs

@@ -202,8 +202,8 @@ class QueueAdmin(Protocol):
         """Counts, each O(1)."""
         ...
 
-    async def list_jobs(self, *, tenant: str | None = None, limit: int = 100) -> list[JobView]:
-        """Return the newest jobs."""
+    async def list_jobs(self, *, tenant: str | None = None, failed: bool = False, limit: int = 100) -> list[JobView]:
+        """Return the newest jobs, or the newest of those that have failed."""
         ...
 
     async def pause(self, lane: Lane) -> None:

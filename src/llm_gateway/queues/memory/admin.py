@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import islice
 
 from llm_gateway._core.jobs import JobView, Lane, QueueStats
+from llm_gateway._core.lifecycle import TicketState
 from llm_gateway.protocols import QueueAdmin
 from llm_gateway.queues.memory.ledger import OnLedger
 from llm_gateway.queues.memory.work import let_go
@@ -31,10 +32,11 @@ class MemoryAdmin(OnLedger, QueueAdmin):
             lanes=lanes,
         )
 
-    async def list_jobs(self, *, tenant: str | None = None, limit: int = 100) -> list[JobView]:
-        """Return the newest jobs, newest first."""
-        records = (record for record in reversed(self._ledger.records.values()) if not record.buried)
-        chosen = (record.view for record in records if tenant in (None, record.view.tenant))
+    async def list_jobs(self, *, tenant: str | None = None, failed: bool = False, limit: int = 100) -> list[JobView]:
+        """Return the newest jobs, or the newest that have failed, newest first."""
+        views = (record.view for record in reversed(self._ledger.records.values()) if not record.buried)
+        wanted = (view for view in views if not failed or view.state is TicketState.FAILED)
+        chosen = (view for view in wanted if tenant in (None, view.tenant))
         return list(islice(chosen, limit))
 
     async def pause(self, lane: Lane) -> None:

@@ -34,16 +34,12 @@ class RedisAdmin(RedisStore, RedisWork, QueueAdmin):
             lanes=look.lanes,
         )
 
-    async def list_jobs(self, *, tenant: str | None = None, limit: int = 100) -> list[JobView]:
-        """Return the newest jobs, newest first, but for those that are damaged."""
+    async def list_jobs(self, *, tenant: str | None = None, failed: bool = False, limit: int = 100) -> list[JobView]:
+        """Return the newest jobs, or the latest that have failed, newest first, but for those that are damaged."""
         found = list[tuple[int, str]]()
         for shard in self._all_shards:
-            prefix = self._shards.prefix(shard)
-            tenants = [tenant]
-            if tenant is None:
-                tenants = [text(name) for name in items(await self._plain(shard, "SMEMBERS", f"{prefix}tenants"))]
-            for name in tenants:
-                rows = items(await self._plain(shard, "ZREVRANGE", f"{prefix}l:{name}", 0, limit - 1, "WITHSCORES"))
+            for name in await self._lists(shard, tenant, failed=failed):
+                rows = items(await self._plain(shard, "ZREVRANGE", name, 0, limit - 1, "WITHSCORES"))
                 found += [(integer(at), text(ticket)) for ticket, at in zip(rows[::2], rows[1::2], strict=True)]
         views = list[JobView]()
         for _, ticket in sorted(found, reverse=True)[:limit]:
@@ -52,8 +48,16 @@ class RedisAdmin(RedisStore, RedisWork, QueueAdmin):
             except (QueueError, TicketNotFound):
                 # Damaged, or gone meanwhile.
                 continue
-            views += [] if buried else [view]
+            views += [] if buried or tenant not in (None, view.tenant) else [view]
         return views
+
+    async def _lists(self, shard: int, tenant: str | None, *, failed: bool) -> list[str]:
+        """Name the keys that list what is looked for: dead letters by lane, everything by tenant."""
+        prefix = self._shards.prefix(shard)
+        kind, names = ("dlq", "lanes") if failed else ("l", "tenants")
+        if tenant is not None and not failed:
+            return [f"{prefix}l:{tenant}"]
+        return [f"{prefix}{kind}:{text(name)}" for name in items(await self._plain(shard, "SMEMBERS", prefix + names))]
 
     async def pause(self, lane: Lane) -> None:
         """Stop claims of a lane."""

@@ -20,10 +20,11 @@ class FileAdmin(FileWork, QueueAdmin):
         """Counts, each kept up to date: nothing is scanned but the list of lanes."""
         return await self._write(counted)
 
-    async def list_jobs(self, *, tenant: str | None = None, limit: int = 100) -> list[JobView]:
-        """Return the newest jobs, newest first, but for those whose rows are damaged."""
-        everybodys = "WHERE j.buried = 0 ORDER BY j.id DESC LIMIT ?"
-        tenants = "WHERE j.buried = 0 AND j.tenant = ? ORDER BY j.id DESC LIMIT ?"
+    async def list_jobs(self, *, tenant: str | None = None, failed: bool = False, limit: int = 100) -> list[JobView]:
+        """Return the newest jobs, or the newest that have failed, newest first, but for those that are damaged."""
+        which = "j.buried = 0 AND j.state = 'failed'" if failed else "j.buried = 0"
+        everybodys = f"WHERE {which} ORDER BY j.id DESC LIMIT ?"
+        tenants = f"WHERE {which} AND j.tenant = ? ORDER BY j.id DESC LIMIT ?"
         if tenant is None:
             return await self._read(lambda ledger: views(ledger.readable(everybodys, limit)))
         return await self._read(lambda ledger: views(ledger.readable(tenants, tenant, limit)))

@@ -62,6 +62,7 @@ CREATE INDEX jobs_oldest ON jobs (lane, created) WHERE place IS NOT NULL;
 CREATE INDEX jobs_retained ON jobs (retain) WHERE retain IS NOT NULL;
 CREATE INDEX jobs_grouped ON jobs (tenant, grp) WHERE grp IS NOT NULL;
 CREATE INDEX jobs_listed ON jobs (tenant) WHERE buried = 0;
+CREATE INDEX jobs_failed ON jobs (id) WHERE state = 'failed' AND buried = 0;
 CREATE INDEX jobs_changed ON jobs (tenant, event) WHERE buried = 0;
 CREATE TABLE contents (id INTEGER PRIMARY KEY, echo BLOB NOT NULL, subjects TEXT NOT NULL, payload BLOB, result BLOB);
 CREATE TABLE subjects (

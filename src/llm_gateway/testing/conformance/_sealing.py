@@ -24,6 +24,17 @@ OTHER = "school-2"
 class DeadLetterSuite(QueueSuite):
     """What a dead letter keeps, and the job it becomes."""
 
+    async def test_failed_jobs_are_listed_by_themselves(self) -> None:
+        """The jobs that failed are found however many have come since, of one tenant or of all."""
+        async with self.bench() as b:
+            dead = await b.dead_letter()
+            for number in range(5):
+                await b.put(b.job(f"later-{number}"))
+            mine, others = await b.queue.list_jobs(tenant=TENANT, failed=True, limit=2), "school-2"
+            same([view.ticket_id for view in mine], [dead.job.ticket_id])
+            same([view.ticket_id for view in await b.queue.list_jobs(failed=True)], [dead.job.ticket_id])
+            same(await b.queue.list_jobs(tenant=others, failed=True), [])
+
     async def test_payload_is_kept_while_it_may_be_needed(self) -> None:
         """The stored request can be read while a job waits and runs, and once it has failed."""
         async with self.bench() as b:
