@@ -114,6 +114,8 @@ class Submitting:
         except TimeoutError:
             if not limit.expired():  # a backend's own
                 raise
+            if timeout > 0.0:  # it may have gone on meanwhile
+                job = await self._current(desk, tenant, ticket_id)
         if patience.ended and not job.state.terminal:
             raise _sent_away()
         return await desk.tickets.outcome(job, output_type, sealed)

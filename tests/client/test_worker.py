@@ -369,3 +369,16 @@ async def test_sweeps_until_nothing_is_left(desk: Desk) -> None:
     async with LLMClient([desk.provider], queue, desk.parts) as client, client.worker():
         await desk.clock.run_for(1.0)
         assert 3 == queue.swept
+
+
+async def test_result_that_is_not_there_yet(desk: Desk, client: LLMClient, question: LLMRequest) -> None:
+    """Who waited in vain is told where the ticket stands now, not where it stood when the wait began."""
+    ticket = (await client.submit(question)).ticket.id
+    desk.provider.hold()
+    waiting = asyncio.create_task(client.result(ticket, timeout=0.2))
+    async with client.worker():
+        await desk.provider.wait_for_calls(1)
+        outcome = await waiting
+        assert isinstance(outcome, Pending)
+        assert (None, None) == (outcome.ticket.reason, outcome.ticket.position)
+        desk.provider.release()
