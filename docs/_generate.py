@@ -23,6 +23,7 @@ from llm_gateway._core.lifecycle import TERMINAL, TRANSITIONS, TicketState
 from llm_gateway._core.outcomes import Item, Ticket, TicketEvent, TicketStatus
 from llm_gateway._core.requests import LLMRequest
 from llm_gateway._core.responses import LLMResponse, Receipt, Usage
+from llm_gateway._ticket_calls import TicketCalls
 from llm_gateway.cli.arguments import COMMANDS, parser
 from llm_gateway.errors import LLMGatewayError
 from llm_gateway.settings import Settings
@@ -150,7 +151,8 @@ def client_methods() -> str:
     """Show what the client can do, each with its own documentation."""
     methods = (
         (name, getdoc(method) or "")
-        for name, method in vars(LLMClient).items()
+        for kind in (LLMClient, TicketCalls)
+        for name, method in vars(kind).items()
         if not name.startswith("_") and callable(getattr(method, "__func__", method))
     )
     return "\n\n".join(f"### {name}\n\n```text\n{text}\n```" for name, text in methods)

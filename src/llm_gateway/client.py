@@ -6,11 +6,8 @@ import copy
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
 from types import TracebackType
 from typing import Final, Literal, Self, TypeVar, cast, overload
-
-from pydantic import TypeAdapter
 
 from llm_gateway._asking import Asking, Question, desk_of
 from llm_gateway._callers import Patience
@@ -18,13 +15,10 @@ from llm_gateway._core.given import (
     require_choice,
     require_name,
     require_request,
-    require_ticket_id,
     require_whole,
     seconds_of,
 )
-from llm_gateway._core.health import Health
-from llm_gateway._core.jobs import ErasureReport
-from llm_gateway._core.outcomes import Completed, Item, Pending, TicketEvent, TicketStatus
+from llm_gateway._core.outcomes import Completed, Item, Pending, TicketEvent
 from llm_gateway._core.requests import LLMRequest
 from llm_gateway._core.schema import output_type_of
 from llm_gateway._engine import Engine
@@ -32,7 +26,8 @@ from llm_gateway._mapping import Plan, Progress, mapped
 from llm_gateway._misfits import fitting_parts
 from llm_gateway._process import environment_of_process
 from llm_gateway._submitting import Submitting
-from llm_gateway.errors import ConfigurationError, LLMGatewayError
+from llm_gateway._ticket_calls import Duration, Output, TicketCalls
+from llm_gateway.errors import ConfigurationError
 from llm_gateway.parts import Parts
 from llm_gateway.protocols import Provider, QueueBackend
 from llm_gateway.settings import Settings, settings_of_process
@@ -41,13 +36,11 @@ from llm_gateway.worker import Worker
 __all__ = ["LLMClient"]
 
 T = TypeVar("T")
-Duration = float | timedelta
-Output = type[T] | TypeAdapter[T]
 DEFAULT_TIMEOUT: Final = 120.0
 WHEN_UNAVAILABLE: Final = ("queue", "raise")
 
 
-class LLMClient:
+class LLMClient(TicketCalls):
     """Asks language models so that every call ends in a fresh result, a durable ticket or a typed error.
 
     Open it with ``async with``; it belongs to the event loop and process it was opened in.
@@ -203,114 +196,6 @@ class LLMClient:
             )
             return await self._asking.ask(question)
 
-    async def submit(self, request: LLMRequest, *, output_type: Output[T] | type[str] = str) -> Pending:
-        """Store a request for a worker, whatever the provider's state.
-
-        Raises:
-            InvalidRequest: it could never be sent.
-            ProviderError: its account waits for an operator.
-            QueueError: it could not be stored; see `DurabilityUnknown`.
-            ConfigurationError: the client has no queue.
-            ClientClosed: the client is not open.
-        """
-        with self._engine.in_use():
-            schema = output_type_of(cast("type[T]", output_type)).schema
-            return await self._submitting.submit(self._tenant, require_request(request), schema)
-
-    async def submit_many(
-        self, requests: Sequence[LLMRequest], *, output_type: Output[T] | type[str] = str
-    ) -> list[Pending | LLMGatewayError]:
-        """Store many requests in one go.
-
-        Returns:
-            For each request, by index, its ticket or the error that refused it.
-
-        Raises:
-            InvalidRequest: *requests* is no list of them.
-            ConfigurationError: the client has no queue.
-            ClientClosed: the client is not open.
-        """
-        with self._engine.in_use():
-            schema = output_type_of(cast("type[T]", output_type)).schema
-            return await self._submitting.submit_many(self._tenant, requests, schema)
-
-    async def status(self, ticket_id: str) -> TicketStatus:
-        """Tell where a ticket stands.
-
-        Raises:
-            TicketNotFound: unknown, gone, or another tenant's.
-            QueueError: the queue does not answer.
-        """
-        with self._engine.in_use():
-            return await self._submitting.status(self._tenant, require_ticket_id(ticket_id))
-
-    @overload
-    async def result(self, ticket_id: str, *, timeout: Duration = ...) -> Completed[str] | Pending: ...
-    @overload
-    async def result(
-        self, ticket_id: str, *, output_type: Output[T], timeout: Duration = ...
-    ) -> Completed[T] | Pending: ...
-    async def result(
-        self, ticket_id: str, *, output_type: Output[T] | type[str] = str, timeout: Duration = 0.0
-    ) -> Completed[T] | Completed[str] | Pending:
-        """Fetch what became of a ticket, waiting up to *timeout* (0: not at all) for its end.
-
-        Raises:
-            TicketFailed: it ended without an answer.
-            TicketExpired: it waited longer than its ttl.
-            TicketCancelled: it was cancelled.
-            TicketNotFound: unknown, gone, or another tenant's.
-            InvalidOutput: the answer is not valid for this output type.
-            QueueError: the queue does not answer.
-        """
-        with self._engine.in_use():
-            output = output_type_of(cast("type[T]", output_type))
-            named = require_ticket_id(ticket_id)
-            return await self._submitting.result(self._tenant, named, output, seconds_of(timeout, at_least=0.0))
-
-    async def cancel(self, ticket_id: str) -> TicketStatus:
-        """Cancel a ticket unless it has ended, and tell where it stands.
-
-        Raises:
-            TicketNotFound: unknown, gone, or another tenant's.
-        """
-        with self._engine.in_use():
-            return await self._submitting.cancel(self._tenant, require_ticket_id(ticket_id))
-
-    async def cancel_group(self, group: str) -> int:
-        """Cancel every ticket of *group* that has not ended, and return how many; `InvalidRequest` if it is no name."""
-        with self._engine.in_use():
-            return await self._submitting.cancel_group(self._tenant, require_name(group, "group"))
-
-    async def requeue(self, ticket_id: str) -> Pending:
-        """Store a failed request anew under a new ticket; asked again, it returns that ticket.
-
-        Raises:
-            TicketNotFound: unknown, gone, or another tenant's; also when the new ticket was erased.
-            QueueError: it has not failed, its request is no longer kept, or it could not be stored.
-        """
-        with self._engine.in_use():
-            return await self._submitting.requeue(self._tenant, require_ticket_id(ticket_id))
-
-    async def erase(
-        self, *, ticket: str | None = None, subject: str | None = None, everything: bool = False
-    ) -> ErasureReport:
-        """Remove what is stored of a ticket, of all that name a subject, or of all; cancels first.
-
-        ``everything=True`` drops the tenant's key too, without which no copy of what it sealed can be read.
-
-        Raises:
-            InvalidRequest: not exactly one was given, or no name.
-            TicketNotFound: the ticket is unknown, gone, or another tenant's.
-        """
-        with self._engine.in_use():
-            return await self._submitting.erase(self._tenant, ticket=ticket, subject=subject, everything=everything)
-
-    def events(self, *, group: str | None = None, after: str | None = None) -> AsyncIterator[TicketEvent]:
-        """Follow status changes, of one group or all, from now on or after an event's cursor; else `InvalidRequest`."""
-        self._engine.require_open()
-        return self._submitting.events(self._tenant, group=group, after=after)
-
     @overload
     def map(
         self,
@@ -319,6 +204,8 @@ class LLMClient:
         samples: int = ...,
         concurrency: int = ...,
         timeout: Duration = ...,
+        when_unavailable: Literal["queue", "raise"] = ...,
+        output_retries: int = ...,
         progress: Progress | None = ...,
     ) -> AsyncIterator[Item[str]]: ...
     @overload
@@ -330,6 +217,8 @@ class LLMClient:
         samples: int = ...,
         concurrency: int = ...,
         timeout: Duration = ...,
+        when_unavailable: Literal["queue", "raise"] = ...,
+        output_retries: int = ...,
         progress: Progress | None = ...,
     ) -> AsyncIterator[Item[T]]: ...
     def map(
@@ -340,6 +229,8 @@ class LLMClient:
         samples: int = 1,
         concurrency: int = 16,
         timeout: Duration = DEFAULT_TIMEOUT,
+        when_unavailable: Literal["queue", "raise"] = "queue",
+        output_retries: int = 0,
         progress: Progress | None = None,
     ) -> AsyncIterator[Item[T]] | AsyncIterator[Item[str]]:
         """Ask many requests, outcomes as they come; an error is an outcome and stops nobody else.
@@ -350,6 +241,9 @@ class LLMClient:
             samples: How many independent draws of each request.
             concurrency: How many are asked at once.
             timeout: Seconds for each.
+            when_unavailable: ``"raise"`` makes an outage an error although there is a queue: asked again, a request
+                without an idempotency key would get a second ticket.
+            output_retries: How often an invalid answer is asked for again, for each.
             progress: Called with how many are done and, where *requests* has a length, of how many.
 
         Raises:
@@ -360,16 +254,18 @@ class LLMClient:
         self._engine.require_open()
         seconds_of(timeout)
         output_type_of(cast("type[T]", output_type))
+        queueing = require_choice(when_unavailable, "when_unavailable", WHEN_UNAVAILABLE) == "queue"
+        retries = require_whole(output_retries, "output_retries", at_least=0)
 
         async def ask(request: LLMRequest) -> Completed[T] | Pending:
-            return await self.complete(request, output_type=cast("type[T]", output_type), timeout=timeout)
+            chosen = cast("type[T]", output_type)
+            if queueing:
+                return await self.complete(request, output_type=chosen, timeout=timeout, output_retries=retries)
+            return await self.complete(
+                request, output_type=chosen, timeout=timeout, when_unavailable="raise", output_retries=retries
+            )
 
         return mapped(ask, Plan(requests, samples=samples, concurrency=concurrency, progress=progress))
-
-    async def health(self) -> Health:
-        """Tell how things stand, without asking any provider."""
-        with self._engine.in_use():
-            return await self._submitting.health()
 
     @asynccontextmanager
     async def worker(

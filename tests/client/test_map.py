@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, cast
@@ -15,7 +15,7 @@ from tests.client.desk import Desk, outage
 from llm_gateway import Completed, Item, LLMClient, LLMRequest, Pending
 from llm_gateway._facts import Fault
 from llm_gateway.caches.dev import DevCache
-from llm_gateway.errors import ErrorInfo, InvalidRequest, LLMGatewayError
+from llm_gateway.errors import ErrorInfo, InvalidRequest, LLMGatewayError, ProviderUnavailable
 
 
 def pairs(count: int) -> list[LLMRequest]:
@@ -216,3 +216,26 @@ async def test_long_key_of_samples(desk: Desk, client: LLMClient, question: LLMR
     keys = [item.outcome.ticket.idempotency_key for item in items if isinstance(item.outcome, Pending)]
     assert 2 == len(set(keys))
     assert [key for key in keys if len(key) > 255] == []
+
+
+async def test_invalid_answers_are_asked_for_again(desk: Desk, client: LLMClient) -> None:
+    """Each request of many may have its answer asked for again, as a single one may."""
+    desk.provider.script("no number", '{"value": 4}')
+    (item,) = [item async for item in client.map(pairs(1), output_type=int, output_retries=1)]
+    assert isinstance(item.outcome, Completed)
+    assert (4, 2) == (item.outcome.response.output, len(item.outcome.response.receipt.attempts))
+
+
+async def test_outage_without_tickets(desk: Desk, client: LLMClient) -> None:
+    """Who would only run the cell again can have an outage as an error: no ticket is left to be paid for beside it."""
+    desk.provider.script(outage(Fault.ACCELERATION))
+    (item,) = [item async for item in client.map(pairs(1), when_unavailable="raise")]
+    assert isinstance(item.outcome, ProviderUnavailable)
+    assert [] == await desk.queue.list_jobs()
+
+
+@pytest.mark.parametrize("options", [{"output_retries": -1}, {"when_unavailable": "wait"}])
+async def test_options_are_checked_at_once(client: LLMClient, options: dict[str, object]) -> None:
+    """An option that cannot be used is one error, not one for each request."""
+    with pytest.raises(InvalidRequest):
+        cast("Callable[..., object]", client.map)(pairs(3), **options)
