@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
 from llm_gateway._core.admission import ADMISSION, WorkerAction, decide_worker
@@ -94,7 +93,7 @@ class Settlement:
             self._observe_fenced(lease.job)
         elif isinstance(disposition, Complete):
             latest = () if disposition.attempt is None else (disposition.attempt,)
-            done = replace(lease.job, history=(*lease.job.history, *latest))
+            done = lease.job._replace(history=(*lease.job.history, *latest))
             await self._engine.keep_receipt(in_queue(work.result().receipt, done))
 
     async def _finished(self, lease: Lease, disposition: Disposition) -> FinishReply:

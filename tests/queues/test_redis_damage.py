@@ -204,7 +204,7 @@ async def test_claim_without_content_is_empty(redis: RedisServer) -> None:
 
 async def unmoved(b: Bench, *tickets: str) -> list[JobView]:
     """Return jobs as they stand, but for how many are ahead."""
-    return [replace(await b.view(ticket), position=None) for ticket in tickets]
+    return [(await b.view(ticket))._replace(position=None) for ticket in tickets]
 
 
 STRAYS: Final = ("dly:{lane}", "rdy:{lane}", "lse", "due")

@@ -185,7 +185,7 @@ async def test_finish_of_another_tenant_is_fenced(redis: RedisServer) -> None:
     """A token counts for its own tenant's ticket alone."""
     async with shard_of(redis) as (b, _):
         lease = await b.take()
-        foreign = replace(lease, job=replace(lease.job, tenant="school-2"))
+        foreign = replace(lease, job=lease.job._replace(tenant="school-2"))
         reply = await b.queue.finish(foreign, Complete(result=b"x"))
         assert (False, None, TicketState.PROCESSING) == (
             reply.accepted,

@@ -116,8 +116,7 @@ class JobError:
     status: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobView:
+class JobView(NamedTuple):
     """What the queue knows of a job, without payload and result.
 
     Attributes:
@@ -142,13 +141,18 @@ class JobView:
     reason: str | None = None
     group: str | None = None
     subjects: tuple[str, ...] = ()
-    echo: bytes = field(default=b"{}", repr=False)
+    echo: bytes = b"{}"
     attempts: int = 0
     crashes: int = 0
     history: tuple[Attempt, ...] = ()
     error: JobError | None = None
     position: int | None = None
     requeued_from: str | None = None
+
+    def __repr__(self) -> str:
+        """Show everything but the echo, which is the caller's own."""
+        shown = (f"{name}={value!r}" for name, value in self._asdict().items() if name != "echo")
+        return f"JobView({', '.join(shown)})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from llm_gateway._core.jobs import JobEvent, JobView
@@ -49,7 +48,7 @@ def number_of(cursor: str) -> int:
 
 def scrubbed(view: JobView) -> JobView:
     """Return what may remain of a job once its content is gone."""
-    return replace(view, echo=b"{}", history=(), subjects=(), error=None, reason=None, position=None)
+    return view._replace(echo=b"{}", history=(), subjects=(), error=None, reason=None, position=None)
 
 
 def concerns(what: JobEvent | JobView, tenant: str, group: str | None) -> bool:

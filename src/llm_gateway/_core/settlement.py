@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -46,8 +46,7 @@ def settle(view: JobView, disposition: Disposition, now: datetime) -> Settlement
     """Decide how an attempt ends. Completing, failing and retrying spend an attempt; releasing and parking do not."""
     attempts = view.attempts + isinstance(disposition, Complete | Fail | Retry)
     trigger, reason, delay, error = _ending(disposition, attempts)
-    ended = replace(
-        view,
+    ended = view._replace(
         attempts=attempts,
         history=_with(view.history, disposition.attempt),
         reason=reason,
@@ -70,16 +69,16 @@ def group_parking(view: JobView, disposition: Disposition) -> tuple[str, str] | 
 
 def lapse(view: JobView, lost: Attempt | None, max_crashes: int) -> Settlement:
     """Decide what follows when a lease was not renewed: wait again, or fail at the cap. No attempt is spent."""
-    crashed = replace(remember(view, lost), crashes=view.crashes + 1, not_before=None)
+    crashed = remember(view, lost)._replace(crashes=view.crashes + 1, not_before=None)
     if crashed.crashes < max_crashes:
-        return Settlement(trigger=Trigger.LEASE_LAPSED, view=replace(crashed, reason=WaitReason.WORKER_LOST))
+        return Settlement(trigger=Trigger.LEASE_LAPSED, view=crashed._replace(reason=WaitReason.WORKER_LOST))
     error = JobError(
         type="TicketFailed",
         message=f"The workers that held it were lost {crashed.crashes} times.",
         fault=Fault.WORKER_LOST,
         code="worker_lost",
     )
-    return Settlement(trigger=Trigger.CRASHED_TOO_OFTEN, view=replace(crashed, error=error, reason=None))
+    return Settlement(trigger=Trigger.CRASHED_TOO_OFTEN, view=crashed._replace(error=error, reason=None))
 
 
 def lost_attempt(view: JobView, since: datetime | None, fault: Fault, now: datetime) -> Attempt | None:
@@ -98,7 +97,7 @@ def lost_attempt(view: JobView, since: datetime | None, fault: Fault, now: datet
 
 def remember(view: JobView, attempt: Attempt | None) -> JobView:
     """Add an attempt to the history, of which the latest 32 are kept."""
-    return view if attempt is None else replace(view, history=_with(view.history, attempt))
+    return view if attempt is None else view._replace(history=_with(view.history, attempt))
 
 
 def allowance(gate: LaneGate, count: int, in_flight: int, now: datetime) -> int:

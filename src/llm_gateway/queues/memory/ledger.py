@@ -6,7 +6,6 @@ Everything here is synchronous: between two awaits of a caller, state, counters,
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
 
 from llm_gateway._core.intake import first_view
 from llm_gateway._core.jobs import JobView, Lane, Lease, NewJob
@@ -87,7 +86,7 @@ class Ledger:
     def shown(self, record: Record) -> JobView:
         """Return a job with its place in the lane; ``None`` unless it is among the ready, whose order is known."""
         place = self.book(record.view.lane).ready.rank(record.view.ticket_id)
-        return record.view if place is None else replace(record.view, position=place)
+        return record.view if place is None else record.view._replace(position=place)
 
     def insert(self, job: NewJob) -> Record:
         """Store a job as queued."""
@@ -112,7 +111,7 @@ class Ledger:
         """Make one transition: state, version, counters, indices and event. The only place that moves a state."""
         before, book = record.view, self.book(record.view.lane)
         state = TRANSITIONS[before.state, trigger]
-        record.view = replace(draft, state=state, version=before.version + 1, updated_at=self.clock.now())
+        record.view = draft._replace(state=state, version=before.version + 1, updated_at=self.clock.now())
         book.lift(before.ticket_id)
         self._drop_hold(record)
         record.hold = hold
@@ -121,7 +120,7 @@ class Ledger:
 
     def end(self, record: Record, trigger: Trigger, fault: Fault) -> None:
         """Expire or cancel a job; a call that was under way may be billed, and the history says so."""
-        view = replace(record.view, reason=None, not_before=None)
+        view = record.view._replace(reason=None, not_before=None)
         self.apply(record, trigger, remember(view, self.lost(record, fault)))
 
     def lost(self, record: Record, fault: Fault) -> Attempt | None:

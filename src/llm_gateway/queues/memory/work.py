@@ -45,7 +45,7 @@ class MemoryWork(OnLedger, WorkSource):
             if self._claimable(record, now):
                 book.fair.served(first[0])
                 hold = hold_of(self._ledger, worker, lease_seconds, claim_id=claim_id)
-                self._ledger.apply(record, Trigger.CLAIMED, replace(record.view, reason=None), hold=hold)
+                self._ledger.apply(record, Trigger.CLAIMED, record.view._replace(reason=None), hold=hold)
                 leases.append(self._ledger.lease(record, hold))
         return leases
 
@@ -148,7 +148,7 @@ class MemoryWork(OnLedger, WorkSource):
             return False
         parked = self._ledger.parked_groups.get((view.tenant, view.group or "", view.lane))
         if parked is not None:
-            self._ledger.apply(record, Trigger.PARKED, replace(view, reason=parked))
+            self._ledger.apply(record, Trigger.PARKED, view._replace(reason=parked))
             return False
         return True
 
@@ -194,5 +194,5 @@ def let_go(ledger: Ledger, lane: Lane, reason: str | None) -> None:
         del ledger.parked_groups[key]
     for record in [ledger.records[ticket_id] for ticket_id in book.parked]:
         if reason in {None, record.view.reason}:
-            ledger.apply(record, Trigger.RESUMED, replace(record.view, reason=Trigger.RESUMED))
+            ledger.apply(record, Trigger.RESUMED, record.view._replace(reason=Trigger.RESUMED))
     ledger.ready.fire()

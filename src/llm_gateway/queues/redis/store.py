@@ -8,7 +8,6 @@ import math
 import secrets
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Final
 
 from llm_gateway._core.intake import check_content, check_erasure, check_times, first_view
@@ -217,7 +216,7 @@ class RedisStore(OnRedis, JobStore):
         view = first_view(job, now, taken_at=now, position=None if adopted_by else self._position(rank))
         if adopted_by is None:
             return Enqueued(job=view, created=True)
-        held = replace(view, state=TicketState.PROCESSING, version=2)
+        held = view._replace(state=TicketState.PROCESSING, version=2)
         return Enqueued(job=held, created=True, lease=lease_of(held, job.payload, token, adopted_by))
 
     async def _found(self, job: NewJob, known: str, adopted_by: AdoptedBy | None, token: str) -> Enqueued:

@@ -170,7 +170,7 @@ class Ledger:
             *(record.lane_id, record.sort, record.sort, record.id, RANKED),
         )
         ahead = RANKED if found is None else integer(found[0])
-        return record.view if ahead >= RANKED else replace(record.view, position=ahead)
+        return record.view if ahead >= RANKED else record.view._replace(position=ahead)
 
     def insert(self, job: NewJob) -> Record:
         """Store a job as queued."""
@@ -216,7 +216,7 @@ class Ledger:
     ) -> Record:
         """Make one transition: state, version, counters and event. The only place that moves a state."""
         now, state = self.clock.now(), TRANSITIONS[record.view.state, trigger]
-        view = replace(draft, state=state, version=record.view.version + 1, updated_at=now)
+        view = draft._replace(state=state, version=record.view.version + 1, updated_at=now)
         stands = self._standing(record, view, trigger, hold)
         moved = replace(
             record,
@@ -239,7 +239,7 @@ class Ledger:
 
     def end(self, record: Record, trigger: Trigger, fault: Fault) -> Record:
         """Expire or cancel a job; a call that was under way may be billed, and the history says so."""
-        view = replace(record.view, reason=None, not_before=None)
+        view = record.view._replace(reason=None, not_before=None)
         return self.apply(record, trigger, remember(view, self.lost(record, fault)))
 
     def lost(self, record: Record, fault: Fault) -> Attempt | None:
@@ -259,7 +259,7 @@ class Ledger:
         self.db.execute(MEND_CONTENTS, (row,))
         mended, lost = self.all("WHERE j.id = ?", row)
         for record in mended:
-            self.apply(record, Trigger.FAILED, replace(record.view, error=DAMAGED))
+            self.apply(record, Trigger.FAILED, record.view._replace(error=DAMAGED))
         if lost:
             self.db.execute(WRITE_OFF, (row,))
             self.db.execute(MAKE_ROOM, (row,))

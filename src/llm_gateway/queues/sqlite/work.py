@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -134,7 +133,7 @@ class FileWork(OnFile, WorkSource):
             records = ledger.mended(parked, ledger.lanes.id_of(lane), after, AT_ONCE)
             for record in records:
                 if reason in {None, record.view.reason}:
-                    ledger.apply(record, Trigger.RESUMED, replace(record.view, reason=Trigger.RESUMED))
+                    ledger.apply(record, Trigger.RESUMED, record.view._replace(reason=Trigger.RESUMED))
             return records[-1].id if records else None
 
         await self._write(gates)
@@ -199,7 +198,7 @@ def taken_from(ledger: Ledger, lane: Lane, count: int, hold: Hold) -> list[Lease
             if claimable(ledger, record, now):
                 # Each lease has a token of its own.
                 own = new_hold(ledger, hold.worker, hold.ends - hold.renewed, claim_id=hold.claim_id)
-                held = ledger.apply(record, Trigger.CLAIMED, replace(record.view, reason=None), hold=own)
+                held = ledger.apply(record, Trigger.CLAIMED, record.view._replace(reason=None), hold=own)
                 leases.append(ledger.lease(held, own))
         if not records and not damaged:
             break
@@ -217,7 +216,7 @@ def claimable(ledger: Ledger, record: Record, now: datetime) -> bool:
     key = (view.tenant, view.group or "", record.lane_id)
     parked = one(ledger.db, "SELECT reason FROM parked_groups WHERE tenant = ? AND grp = ? AND lane = ?", *key)
     if parked is not None:
-        ledger.apply(record, Trigger.PARKED, replace(view, reason=text(parked[0])))
+        ledger.apply(record, Trigger.PARKED, view._replace(reason=text(parked[0])))
         return False
     return True
 

@@ -172,7 +172,7 @@ class FinishSuite(QueueSuite):
         """A lease of a ticket that is not there is answered as fenced, without a state."""
         async with self.bench() as b:
             lease = await b.take()
-            unknown = replace(lease, job=replace(lease.job, ticket_id=b.queue.mint(TENANT, "unknown")))
+            unknown = replace(lease, job=lease.job._replace(ticket_id=b.queue.mint(TENANT, "unknown")))
             reply = await b.queue.finish(unknown, Complete(result=b"x"))
             same((reply.accepted, reply.state), (False, None))
             same(await b.queue.extend(unknown, LEASE), False)
