@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -15,9 +16,21 @@ from llm_gateway.queues.sqlite.ledger import Ledger
 from llm_gateway.testing.clock import FakeClock
 from llm_gateway.testing.conformance.bench import Bench
 
-__all__ = ["SECOND", "OpenQueue", "bench", "content", "fill", "modes_beside", "sql"]
+__all__ = ["SECOND", "OpenQueue", "bench", "content", "fill", "miscounts", "modes_beside", "sql"]
 
 SECOND: Final = timedelta(seconds=1)
+# Each count that the file keeps beside the rows that it counts.
+COUNTED: Final = (
+    "SELECT depth, (SELECT count(*) FROM jobs WHERE live) FROM totals",
+    "SELECT bytes, (SELECT coalesce(sum(size), 0) FROM jobs WHERE live) FROM totals",
+    "SELECT outbox, (SELECT count(*) FROM events WHERE outbox) FROM totals",
+    "SELECT latest, (SELECT max(number) FROM events) FROM totals",
+    "SELECT ready, (SELECT count(*) FROM jobs WHERE place = 'ready' AND lane = lanes.id) FROM lanes",
+    "SELECT delayed, (SELECT count(*) FROM jobs WHERE place = 'delayed' AND lane = lanes.id) FROM lanes",
+    "SELECT held, (SELECT count(*) FROM jobs WHERE place = 'held' AND lane = lanes.id) FROM lanes",
+    "SELECT parked, (SELECT count(*) FROM jobs WHERE place = 'parked' AND lane = lanes.id) FROM lanes",
+    "SELECT dead, (SELECT count(*) FROM jobs WHERE state = 'failed' AND NOT buried AND lane = lanes.id) FROM lanes",
+)
 
 
 @asynccontextmanager
@@ -55,6 +68,13 @@ def content(path: Path) -> bytes:
 def fill(path: Path, what: bytes) -> None:
     """Write a file."""
     path.write_bytes(what)
+
+
+def miscounts(path: Path) -> list[tuple[str, int, int]]:
+    """Tell which counts of a file differ from the rows that they count: how, as kept and as counted."""
+    with closing(sqlite3.connect(path)) as db:
+        found = [(query, *row) for query in COUNTED for row in db.execute(query).fetchall()]
+    return [(query, kept, counted) for query, kept, counted in found if kept != counted]
 
 
 def modes_beside(path: Path) -> set[int]:

@@ -25,6 +25,7 @@ from llm_gateway.errors import (
 from llm_gateway.queues.sqlite import SqliteQueue
 from llm_gateway.queues.sqlite.ledger import Ledger
 from llm_gateway.queues.sqlite.mounts import network_filesystem
+from llm_gateway.queues.sqlite.tally import Tally
 from llm_gateway.queues.sqlite.wakes import Changes
 from llm_gateway.queues.sqlite.writer import Writer
 from llm_gateway.testing.clock import FakeClock
@@ -340,6 +341,7 @@ class Ledgerless:
 
     def __init__(self) -> None:
         self.db = sqlite3.connect(":memory:", isolation_level=None)
+        self.tally = Tally(self.db)
         self.db.execute("PRAGMA foreign_keys = ON")
         self.db.execute(
             "CREATE TABLE a (id INTEGER PRIMARY KEY, up INTEGER REFERENCES a DEFERRABLE INITIALLY DEFERRED)"

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import anyio
+from tests.queues.files import miscounts
 from tests.queues.processes import EarlyClock, bench, process
 
 from llm_gateway._core.jobs import Complete, JobEvent
@@ -54,6 +55,7 @@ async def test_storm_of_kills_loses_nothing(tmp_path: Path) -> None:
         for ticket in tickets:
             versions = [event.version for event in events if event.ticket_id == ticket]
             assert versions == list(range(1, len(versions) + 1))
+        assert [] == miscounts(path)
 
 
 async def test_two_processes_share_thirty_jobs(tmp_path: Path) -> None:

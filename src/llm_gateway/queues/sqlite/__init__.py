@@ -112,7 +112,7 @@ class SqliteQueue(FileStore, FileAdmin, FileOutbox, FileWatch, FileKeys, QueueBa
 def begin(ledger: Ledger, *, outbox: bool) -> None:
     """Take note of the outbox, and void what was leased before the machine last started: its workers are gone."""
     if outbox:
-        ledger.db.execute("UPDATE totals SET relaying = 1")
+        ledger.tally.relay(on=True)
     now = ledger.clock.monotonic()
     ledger.db.execute("UPDATE jobs SET sort = 0 WHERE place = 'held' AND renewed > ?", (now,))
     ledger.db.execute("DELETE FROM leads WHERE renewed > ?", (now,))

@@ -7,7 +7,6 @@ from llm_gateway.protocols import QueueAdmin
 from llm_gateway.queues.sqlite.ledger import Ledger
 from llm_gateway.queues.sqlite.rows import Record, blob, read_time
 from llm_gateway.queues.sqlite.schema import one
-from llm_gateway.queues.sqlite.store import totals
 from llm_gateway.queues.sqlite.work import FileWork
 
 __all__ = ["FileAdmin"]
@@ -73,13 +72,13 @@ class FileAdmin(FileWork, QueueAdmin):
 def counted(ledger: Ledger) -> QueueStats:
     """Return the counts."""
     lanes = tuple(ledger.lanes.stats(ledger.clock.now()))
-    depth, size, outbox = totals(ledger)
+    held = ledger.tally.totals
     leaving = "SELECT at FROM events WHERE outbox = 1 AND typeof(at) = 'integer' ORDER BY number LIMIT 1"
     oldest = one(ledger.db, leaving)
     return QueueStats(
-        depth=depth,
-        bytes=size,
-        outbox=outbox,
+        depth=held.depth,
+        bytes=held.bytes,
+        outbox=held.outbox,
         outbox_oldest_at=read_time(oldest[0]) if oldest is not None else None,
         max_depth=ledger.options.max_depth,
         max_bytes=ledger.options.max_bytes,

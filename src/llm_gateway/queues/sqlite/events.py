@@ -107,7 +107,7 @@ class FileOutbox(OnFile, Outbox):
         def close(ledger: Ledger) -> bool:
             if not leads(ledger, token) or leaving(ledger, 1):
                 return False
-            ledger.db.execute("UPDATE totals SET relaying = 0")
+            ledger.tally.relay(on=False)
             return True
 
         return await self._write(close)
@@ -192,7 +192,7 @@ def acknowledge(ledger: Ledger, number: int) -> None:
     leaving = "SELECT job, state FROM events WHERE outbox = 1 AND number <= ?"
     rows = ledger.db.execute(leaving, (number,)).fetchall()
     ledger.db.execute("UPDATE events SET outbox = 0, echo = NULL WHERE outbox = 1 AND number <= ?", (number,))
-    ledger.db.execute("UPDATE totals SET outbox = outbox - ?", (len(rows),))
+    ledger.tally.count(outbox=-len(rows))
     floor = min(number, ledger.latest() - LOG_LENGTH)
     ledger.db.execute("DELETE FROM events WHERE outbox = 0 AND number <= ?", (floor,))
     now = ledger.clock.now()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from llm_gateway._core.fairness import entry_tag
 from llm_gateway._core.jobs import Lane, LaneGate, LaneStats
 from llm_gateway._core.requests import Priority
 from llm_gateway.queues.sqlite.rows import integer, number, optional, read_time, text, time_of
 from llm_gateway.queues.sqlite.schema import one
+from llm_gateway.queues.sqlite.tally import RANKED, Tally
 
 __all__ = ["LaneTable", "Standing"]
 
@@ -20,15 +20,13 @@ LANE: Final = (
     "SELECT id, provider, model, ready, delayed, held, parked, dead, circuit, not_before, max_in_flight,"
     " paused, parked_why, heartbeat FROM lanes "
 )
-SHIFT: Final = (
-    "UPDATE lanes SET ready = ready + ?, delayed = delayed + ?, held = held + ?, parked = parked + ?, dead = dead + ?"
-    " WHERE id = ?"
+AHEAD: Final = (
+    "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE place = 'ready' AND lane = ? AND sort <= ?"
+    " AND (sort < ? OR id < ?) LIMIT ?)"
 )
-PLACES: Final = ("ready", "delayed", "held", "parked")
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """Where a job stands in its lane: its place, its order there, and whether it has had a tag before."""
 
     place: str
@@ -39,8 +37,9 @@ class Standing:
 class LaneTable:
     """The lanes of a file. To be used inside a transaction of the writer's thread."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, tally: Tally) -> None:
         self._db = db
+        self._tally = tally
 
     def id_of(self, lane: Lane) -> int:
         """Return the row of a lane, new if need be."""
@@ -52,31 +51,35 @@ class LaneTable:
 
     def shift(self, lane_id: int, before: str | None, after: str | None, *, dead: int = 0, count: int = 1) -> None:
         """Count jobs that went from one place to another."""
-        moved = [count * ((place == after) - (place == before)) for place in PLACES]
-        if any(moved) or dead:
-            self._db.execute(SHIFT, (*moved, dead, lane_id))
+        for place, by in ((before, -count), (after, count), ("dead", dead)):
+            if place is not None and by:
+                self._tally.move(lane_id, place, by)
 
     def standing(self, lane_id: int, tenant: str, priority: Priority, *, tagged: bool) -> Standing:
         """Give a job its tag among the ready: after those of its flow, or soon when it comes back."""
-        virtual = self._virtual(lane_id)
+        virtual = self._tally.virtual(lane_id)
         if tagged:
             return Standing("ready", entry_tag(virtual, None, priority.weight), tagged=True)
         flow = (lane_id, tenant, priority.value)
-        known = one(self._db, "SELECT last FROM flows WHERE lane = ? AND tenant = ? AND priority = ?", *flow)
-        tag = entry_tag(virtual, None if known is None else number(known[0]), priority.weight)
-        self._db.execute("INSERT OR REPLACE INTO flows VALUES (?, ?, ?, ?)", (*flow, tag))
+        tag = entry_tag(virtual, self._tally.last(flow), priority.weight)
+        self._tally.tag(flow, tag)
         return Standing("ready", tag, tagged=True)
 
     def served(self, lane_id: int, tag: float) -> None:
         """Move the virtual time up to the largest tag handed out, and forget the flows that it has passed."""
-        self._db.execute("UPDATE lanes SET virtual = max(virtual, ?) WHERE id = ?", (tag, lane_id))
-        self._db.execute("DELETE FROM flows WHERE lane = ? AND last <= ?", (lane_id, self._virtual(lane_id)))
+        self._tally.reach(lane_id, tag)
+
+    def ahead(self, lane_id: int, sort: float, row: int) -> int | None:
+        """Tell how many ready jobs stand before one; ``None`` unless it is near the front."""
+        if self._tally.far_back(lane_id, sort):
+            return None
+        found = one(self._db, AHEAD, lane_id, sort, sort, row, RANKED)
+        ahead = RANKED if found is None else integer(found[0])
+        return ahead if ahead < RANKED else None
 
     def forget_flows(self) -> None:
         """Forget the flows of lanes without jobs: where jobs only expire or are cancelled, nobody passes them."""
-        self._db.execute(
-            "DELETE FROM flows WHERE lane IN (SELECT id FROM lanes WHERE ready + delayed + held + parked = 0)"
-        )
+        self._tally.forget_idle()
 
     def promote(self, lane_id: int, now: datetime) -> None:
         """Make those ready whose time has come, some at once."""
@@ -93,11 +96,13 @@ class LaneTable:
 
     def gate(self, lane_id: int) -> tuple[LaneGate, int]:
         """Return the gate of a lane and how many of its jobs run."""
+        self._tally.write()
         row = one(self._db, LANE + "WHERE id = ?", lane_id)
         return (LaneGate(), 0) if row is None else (read_gate(row), integer(row[5]))
 
     def next_due(self, now: datetime) -> datetime | None:
         """Tell when time alone will next make something claimable in any lane."""
+        self._tally.write()
         at = time_of(now)
         times = [one(self._db, "SELECT min(not_before) FROM lanes WHERE not_before > ?", at)]
         for (lane_id,) in self._db.execute("SELECT id FROM lanes WHERE delayed > 0").fetchall():
@@ -114,14 +119,16 @@ class LaneTable:
 
     def stats(self, now: datetime) -> list[LaneStats]:
         """Tell the counts of every lane."""
+        self._tally.write()
         for (lane_id,) in self._db.execute("SELECT id FROM lanes WHERE delayed > 0").fetchall():
             self.promote(lane_id, now)
+        self._tally.write()
         return [self._stats_of(row) for row in self._db.execute(LANE + "ORDER BY id").fetchall()]
 
     def _stats_of(self, row: tuple[object, ...]) -> LaneStats:
         oldest = one(
             self._db,
-            "SELECT created FROM jobs WHERE place IS NOT NULL AND lane = ? ORDER BY created LIMIT 1",
+            "SELECT created FROM jobs WHERE live = 1 AND lane = ? ORDER BY created LIMIT 1",
             row[0],
         )
         return LaneStats(
@@ -135,10 +142,6 @@ class LaneTable:
             last_heartbeat_at=None if row[13] is None else read_time(row[13]),
             gate=read_gate(row),
         )
-
-    def _virtual(self, lane_id: int) -> float:
-        found = one(self._db, "SELECT virtual FROM lanes WHERE id = ?", lane_id)
-        return 0.0 if found is None else number(found[0])
 
 
 def read_gate(row: tuple[object, ...]) -> LaneGate:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -21,6 +20,7 @@ from llm_gateway.protocols import Clock
 from llm_gateway.queues.sqlite.lanes import LaneTable, Standing
 from llm_gateway.queues.sqlite.rows import Damaged, Hold, Record, blob, facts_of, integer, read_record, time_of
 from llm_gateway.queues.sqlite.schema import joined, one
+from llm_gateway.queues.sqlite.tally import Tally
 from llm_gateway.queues.sqlite.wakes import Changes
 
 __all__ = ["JOB", "JOB_COLUMNS", "JOB_TABLES", "Ledger"]
@@ -37,9 +37,15 @@ INSERT: Final = (
     " grp, requeued_from, facts, size, place, sort, tagged, event)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+# Apart, since an index costs whenever a column it leans on is set, whether or not the value is another.
 MOVE: Final = (
-    "UPDATE jobs SET state = ?, version = ?, updated = ?, facts = ?, place = ?, sort = ?, tagged = ?, token = ?,"
-    " worker = ?, claim = ?, since = ?, deadline = ?, renewed = ?, settled = ?, event = ?, retain = ? WHERE id = ?"
+    "UPDATE jobs SET state = ?, version = ?, updated = ?, facts = ?, settled = ?, event = ?, place = ?, sort = ?,"
+    " tagged = ?, token = ?, worker = ?, claim = ?, since = ?, deadline = ?, renewed = ? WHERE id = ?"
+)
+END: Final = (
+    "UPDATE jobs SET state = ?, version = ?, updated = ?, facts = ?, settled = ?, event = ?, live = 0, retain = ?,"
+    " place = NULL, sort = NULL, token = NULL, worker = NULL, claim = NULL, since = NULL, deadline = NULL,"
+    " renewed = NULL WHERE id = ?"
 )
 NOTE: Final = "INSERT INTO events (number, job, state, version, at, facts, outbox) VALUES (?, ?, ?, ?, ?, ?, ?)"
 # What can be saved of a row that cannot be read: its ids, its times where they are times, whom to tell.
@@ -53,16 +59,6 @@ MEND_CONTENTS: Final = (
     " WHERE id = ?"
 )
 # A group is held for jobs that are still to come too, but not when the last that was known of it is forgotten.
-WRITE_OFF: Final = (
-    "UPDATE totals SET depth = depth - 1, bytes = max(bytes - coalesce("
-    "(SELECT size FROM jobs WHERE id = ? AND typeof(size) = 'integer'), 0), 0)"
-)
-MAKE_ROOM: Final = (
-    "UPDATE lanes SET ready = ready - (j.place = 'ready'), delayed = delayed - (j.place = 'delayed'),"
-    " held = held - (j.place = 'held'), parked = parked - (j.place = 'parked')"
-    " FROM (SELECT lane, place FROM jobs WHERE id = ?) AS j WHERE lanes.id = j.lane"
-)
-FORGO: Final = "UPDATE totals SET outbox = outbox - (SELECT count(*) FROM events WHERE job = ? AND outbox = 1)"
 RELEASE: Final = (
     "DELETE FROM parked_groups WHERE (tenant, grp) = (SELECT tenant, grp FROM jobs WHERE id = ?) AND NOT EXISTS"
     " (SELECT 1 FROM jobs j WHERE j.tenant = parked_groups.tenant AND j.grp = parked_groups.grp AND j.id <> ?)"
@@ -73,7 +69,6 @@ DAMAGED: Final = JobError(
 CHANGES_AT_ONCE: Final = 1_000
 TRIMMED_AT_ONCE: Final = 2_000
 TRIM_EVERY: Final = 100
-RANKED: Final = 64
 
 
 class Ledger:
@@ -89,7 +84,8 @@ class Ledger:
         self.db = db
         self.options = options
         self.clock = clock
-        self.lanes = LaneTable(db)
+        self.tally = Tally(db)
+        self.lanes = LaneTable(db, self.tally)
         self._seen = self.latest()
         oldest = one(db, "SELECT min(number) FROM events")
         self._trimmed = 0 if oldest is None or oldest[0] is None else integer(oldest[0]) - 1
@@ -98,7 +94,7 @@ class Ledger:
     @property
     def relaying(self) -> bool:
         """Whether events go to the outbox: one process that relays has all that share the file write it."""
-        return one(self.db, "SELECT relaying FROM totals") == (1,)
+        return self.tally.totals.relaying
 
     def visible(self, tenant: str, ticket_id: str) -> Record:
         """Return a job as its tenant may see it.
@@ -161,23 +157,17 @@ class Ledger:
 
     def shown(self, record: Record) -> JobView:
         """Return a job with its place in the lane; ``None`` unless it is near the front of the ready."""
-        if record.place != "ready":
+        if record.place != "ready" or record.sort is None:
             return record.view
-        found = one(
-            self.db,
-            "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE place = 'ready' AND lane = ? AND sort <= ?"
-            " AND (sort < ? OR id < ?) LIMIT ?)",
-            *(record.lane_id, record.sort, record.sort, record.id, RANKED),
-        )
-        ahead = RANKED if found is None else integer(found[0])
-        return record.view if ahead >= RANKED else record.view._replace(position=ahead)
+        ahead = self.lanes.ahead(record.lane_id, record.sort, record.id)
+        return record.view if ahead is None else record.view._replace(position=ahead)
 
     def insert(self, job: NewJob) -> Record:
         """Store a job as queued."""
         view = first_view(job, self.clock.now())
         lane_id, size, facts = self.lanes.id_of(job.lane), len(job.payload), facts_of(view)
         stands = self._waiting(view, lane_id, tagged=False)
-        number = self.latest() + 1
+        number = self.tally.next_number()
         times = (time_of(view.created_at), time_of(view.expires_at), time_of(view.updated_at))
         made = self.db.execute(
             INSERT,
@@ -191,7 +181,7 @@ class Ledger:
         self._put_contents(row, job)
         self.db.execute(NOTE, (number, row, view.state, 1, times[2], facts, self.relaying))
         self.lanes.shift(lane_id, None, stands.place)
-        self._count(depth=1, size=size)
+        self.tally.count(depth=1, size=size)
         return Record(
             id=row,
             lane_id=lane_id,
@@ -213,13 +203,13 @@ class Ledger:
         *,
         hold: Hold | None = None,
         settled: str | None = None,
+        result: bytes | None = None,
     ) -> Record:
-        """Make one transition: state, version, counters and event. The only place that moves a state."""
+        """Make one transition: state, version, counters, result and event. The only place that moves a state."""
         now, state = self.clock.now(), TRANSITIONS[record.view.state, trigger]
         view = draft._replace(state=state, version=record.view.version + 1, updated_at=now)
         stands = self._standing(record, view, trigger, hold)
-        moved = replace(
-            record,
+        moved = record._replace(
             view=view,
             place=None if stands is None else stands.place,
             sort=None if stands is None else stands.sort,
@@ -230,11 +220,9 @@ class Ledger:
         self._move(moved)
         self.lanes.shift(record.lane_id, record.place, moved.place, dead=state is TicketState.FAILED)
         if stands is None:
-            self._count(depth=-1, size=-record.size)
+            self.tally.count(depth=-1, size=-record.size)
             if state is not TicketState.FAILED:
-                self.db.execute("UPDATE contents SET payload = NULL WHERE id = ?", (record.id,))
-        elif self.relaying:
-            self._count()
+                self.db.execute("UPDATE contents SET payload = NULL, result = ? WHERE id = ?", (result, record.id))
         return moved
 
     def end(self, record: Record, trigger: Trigger, fault: Fault) -> Record:
@@ -261,8 +249,7 @@ class Ledger:
         for record in mended:
             self.apply(record, Trigger.FAILED, record.view._replace(error=DAMAGED))
         if lost:
-            self.db.execute(WRITE_OFF, (row,))
-            self.db.execute(MAKE_ROOM, (row,))
+            self._write_off(row)
             self.forget(row)
 
     def lease(self, record: Record, hold: Hold) -> Lease:
@@ -291,7 +278,8 @@ class Ledger:
         """Remove the last of a buried job: its id and its key."""
         self.db.execute(RELEASE, (row, row))
         # What goes without having left must not be waited for.
-        self.db.execute(FORGO, (row,))
+        leaving = one(self.db, "SELECT count(*) FROM events WHERE job = ? AND outbox = 1", row) or (0,)
+        self.tally.count(outbox=-integer(leaving[0]))
         for statement in ("DELETE FROM contents WHERE id = ?", "DELETE FROM events WHERE job = ?"):
             self.db.execute(statement, (row,))
         self.db.execute("DELETE FROM jobs WHERE id = ?", (row,))
@@ -311,8 +299,7 @@ class Ledger:
 
     def latest(self) -> int:
         """Return the number of the latest event."""
-        found = one(self.db, "SELECT seq FROM sqlite_sequence WHERE name = 'events'")
-        return 0 if found is None else integer(found[0])
+        return self.tally.totals.latest
 
     def tidy(self) -> None:
         """Drop the events that have left and that the log no longer keeps, some at once."""
@@ -330,11 +317,11 @@ class Ledger:
             (self._seen, CHANGES_AT_ONCE + 1),
         ).fetchall()
         told = list(rows)
-        nudges = one(self.db, "SELECT nudge FROM totals")
+        nudges, latest = one(self.db, "SELECT nudge, latest FROM totals") or (0, 0)
         nudged, self._nudges = self._nudges not in (None, nudges), nudges
         self._seen = told[-1][0] if told else self._seen
         if len(told) > CHANGES_AT_ONCE:
-            self._seen, nudged = self.latest(), True
+            self._seen, nudged = integer(latest), True
         queued = any(state == TicketState.QUEUED for _, state, _ in told)
         return Changes([ticket for _, _, ticket in told], ready=queued, everything=nudged)
 
@@ -355,25 +342,30 @@ class Ledger:
     def _move(self, record: Record) -> None:
         view, hold, facts = record.view, record.hold, facts_of(record.view)
         at = time_of(view.updated_at)
-        note = (None, record.id, view.state, view.version, at, facts, self.relaying)
-        number = self.db.execute(NOTE, note).lastrowid
+        number = self.tally.next_number()
+        self.db.execute(NOTE, (number, record.id, view.state, view.version, at, facts, self.relaying))
+        moved = (view.state, view.version, at, facts, record.settled, number)
+        if view.state.terminal:
+            # What is relayed is kept until it has left.
+            retain = None if self.relaying else self.retained_until(view, view.updated_at)
+            self.db.execute(END, (*moved, retain, record.id))
+            return
         held: tuple[object, ...] = (None,) * 6
         if hold is not None:
             times = (time_of(hold.since), time_of(hold.deadline), hold.renewed)
             held = (hold.token, hold.worker, hold.claim_id, *times)
-        ends = view.state.terminal and not self.relaying
-        retain = self.retained_until(view, view.updated_at) if ends else None
-        moved = (view.state, view.version, at, facts, record.place, record.sort, record.tagged)
-        self.db.execute(MOVE, (*moved, *held, record.settled, number, retain, record.id))
+        self.db.execute(MOVE, (*moved, record.place, record.sort, record.tagged, *held, record.id))
+
+    def _write_off(self, row: int) -> None:
+        # What cannot be read is counted as far as it can be: it must not take the room of others for ever.
+        size, lane_id, place = one(self.db, "SELECT size, lane, place FROM jobs WHERE id = ?", row) or (0, 0, "")
+        held = self.tally.totals.bytes
+        self.tally.count(depth=-1, size=-min(size, held) if isinstance(size, int) else 0)
+        if isinstance(lane_id, int) and isinstance(place, str):
+            self.lanes.shift(lane_id, place, None)
 
     def _put_contents(self, row: int, job: NewJob) -> None:
         subjects = json.dumps(job.subjects)
         self.db.execute("INSERT INTO contents VALUES (?, ?, ?, ?, NULL)", (row, job.echo, subjects, job.payload))
         for subject in set(job.subjects):
             self.db.execute("INSERT INTO subjects VALUES (?, ?, ?)", (job.tenant, subject, row))
-
-    def _count(self, *, depth: int = 0, size: int = 0) -> None:
-        self.db.execute(
-            "UPDATE totals SET depth = depth + ?, bytes = bytes + ?, outbox = outbox + ?",
-            (depth, size, int(self.relaying)),
-        )

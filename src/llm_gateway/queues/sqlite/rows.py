@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from llm_gateway._core.jobs import JobError, JobView, Lane
 from llm_gateway._core.lifecycle import TicketState
@@ -30,6 +29,7 @@ __all__ = [
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
+ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
 
 class Damaged(ValueError):
@@ -39,8 +39,7 @@ class Damaged(ValueError):
         super().__init__("A row of the queue file cannot be read.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class Hold(NamedTuple):
     """Who works on a job: the inside of a lease. ``ends`` is monotonic time."""
 
     token: str
@@ -52,8 +51,7 @@ class Hold:
     renewed: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(NamedTuple):
     """A job as it lies in the file, without payload and result."""
 
     id: int
@@ -88,7 +86,7 @@ def facts_of(view: JobView) -> str:
         "history": [write_attempt(attempt) for attempt in view.history],
         "error": None if view.error is None else write_error(view.error),
     }
-    return json.dumps({name: value for name, value in facts.items() if value}, separators=(",", ":"))
+    return ENCODER.encode({name: value for name, value in facts.items() if value})
 
 
 def read_record(row: tuple[object, ...]) -> Record:

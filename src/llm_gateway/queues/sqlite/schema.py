@@ -13,7 +13,7 @@ from llm_gateway.queues.sqlite.mounts import network_filesystem, read_mounts
 
 __all__ = ["BUSY_SECONDS", "SCHEMA_VERSION", "joined", "one", "open_file"]
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 # Shows what a file is for, in its header.
 APPLICATION_ID: Final = 0x4C4C4D51
 BUSY_SECONDS: Final = 30.0
@@ -24,14 +24,17 @@ STATEMENTS: Final = 256
 #   place  ready | delayed | parked | held; NULL once the job has ended
 #   sort   the fair tag | the time in microseconds | nothing | the monotonic end of the lease
 #   renewed  monotonic time at which the lease was given or prolonged
+#   live     1 until the job has ended: it moves less often than place, and so do the indexes that lean on it
 #   retain   when the content goes; NULL until retention starts
 # leads: who may relay the outbox, by monotonic time: until when, and since when without renewal.
+# totals.latest: the number of the latest event, which stays when the event goes.
 # Times are whole microseconds since 1970, UTC.
 TABLES: Final = """
 CREATE TABLE totals (
     one INTEGER PRIMARY KEY CHECK (one = 1), depth INTEGER NOT NULL, bytes INTEGER NOT NULL,
-    outbox INTEGER NOT NULL, nudge INTEGER NOT NULL, relaying INTEGER NOT NULL DEFAULT 0);
-INSERT INTO totals (one, depth, bytes, outbox, nudge) VALUES (1, 0, 0, 0, 0);
+    outbox INTEGER NOT NULL, nudge INTEGER NOT NULL, latest INTEGER NOT NULL,
+    relaying INTEGER NOT NULL);
+INSERT INTO totals VALUES (1, 0, 0, 0, 0, 0, 0);
 CREATE TABLE lanes (
     id INTEGER PRIMARY KEY, provider TEXT NOT NULL, model TEXT NOT NULL,
     ready INTEGER NOT NULL DEFAULT 0, delayed INTEGER NOT NULL DEFAULT 0, held INTEGER NOT NULL DEFAULT 0,
@@ -48,7 +51,7 @@ CREATE TABLE jobs (
     state TEXT NOT NULL, version INTEGER NOT NULL, priority TEXT NOT NULL, key TEXT NOT NULL,
     fingerprint TEXT NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL, updated INTEGER NOT NULL,
     grp TEXT, requeued_from TEXT, facts TEXT NOT NULL, size INTEGER NOT NULL,
-    place TEXT, sort REAL, tagged INTEGER NOT NULL DEFAULT 0,
+    place TEXT, sort REAL, tagged INTEGER NOT NULL DEFAULT 0, live INTEGER NOT NULL DEFAULT 1,
     token TEXT, worker TEXT, claim TEXT, since INTEGER, deadline INTEGER, renewed REAL,
     settled TEXT, event INTEGER NOT NULL DEFAULT 0, retain INTEGER, buried INTEGER NOT NULL DEFAULT 0,
     UNIQUE (tenant, key));
@@ -57,8 +60,8 @@ CREATE INDEX jobs_delayed ON jobs (lane, sort) WHERE place = 'delayed';
 CREATE INDEX jobs_parked ON jobs (lane) WHERE place = 'parked';
 CREATE INDEX jobs_held ON jobs (sort) WHERE place = 'held';
 CREATE INDEX jobs_claimed ON jobs (claim) WHERE place = 'held';
-CREATE INDEX jobs_expiring ON jobs (expires) WHERE place IS NOT NULL;
-CREATE INDEX jobs_oldest ON jobs (lane, created) WHERE place IS NOT NULL;
+CREATE INDEX jobs_expiring ON jobs (expires) WHERE live = 1;
+CREATE INDEX jobs_oldest ON jobs (lane, created) WHERE live = 1;
 CREATE INDEX jobs_retained ON jobs (retain) WHERE retain IS NOT NULL;
 CREATE INDEX jobs_grouped ON jobs (tenant, grp) WHERE grp IS NOT NULL;
 CREATE INDEX jobs_listed ON jobs (tenant) WHERE buried = 0;
@@ -69,7 +72,7 @@ CREATE TABLE subjects (
     tenant TEXT NOT NULL, subject TEXT NOT NULL, job INTEGER NOT NULL,
     PRIMARY KEY (tenant, subject, job)) WITHOUT ROWID;
 CREATE TABLE events (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, job INTEGER NOT NULL, state TEXT NOT NULL, version INTEGER NOT NULL,
+    number INTEGER PRIMARY KEY, job INTEGER NOT NULL, state TEXT NOT NULL, version INTEGER NOT NULL,
     at INTEGER NOT NULL, facts TEXT NOT NULL, outbox INTEGER NOT NULL, echo BLOB);
 CREATE INDEX events_leaving ON events (number) WHERE outbox = 1;
 CREATE INDEX events_of_job ON events (job);
@@ -137,6 +140,8 @@ def prepare(db: sqlite3.Connection) -> None:
     enter_wal(db)
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA secure_delete = ON")
+    # What a savepoint goes back to is kept for one errand alone: a file for it costs and protects nothing.
+    db.execute("PRAGMA temp_store = MEMORY")
     # Copying the log into the file takes waits of its own: 16 MiB at once rather than 4.
     db.execute("PRAGMA wal_autocheckpoint = 4096")
     db.execute("PRAGMA journal_size_limit = 67108864")

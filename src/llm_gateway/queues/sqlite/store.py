@@ -16,10 +16,10 @@ from llm_gateway.queues._room import check_room, new_token, taken
 from llm_gateway.queues._ulid import ulid
 from llm_gateway.queues.sqlite.desk import OnFile
 from llm_gateway.queues.sqlite.ledger import Ledger
-from llm_gateway.queues.sqlite.rows import Hold, Record, blob, integer
+from llm_gateway.queues.sqlite.rows import Hold, Record, blob
 from llm_gateway.queues.sqlite.schema import one
 
-__all__ = ["AT_ONCE", "FileStore", "new_hold", "store", "totals"]
+__all__ = ["AT_ONCE", "FileStore", "new_hold", "store"]
 
 # Most jobs changed in one commit, so that others get their turn.
 AT_ONCE: Final = 500
@@ -91,7 +91,7 @@ class FileStore(OnFile, JobStore):
 
     async def cancel_group(self, tenant: str, group: str) -> int:
         """Cancel every job of a group that is not terminal; return how many. A large group takes several commits."""
-        running = "WHERE j.tenant = ? AND j.grp = ? AND j.place IS NOT NULL LIMIT ?"
+        running = "WHERE j.tenant = ? AND j.grp = ? AND j.live = 1 LIMIT ?"
 
         def cancel(ledger: Ledger) -> int:
             return len([cancelled(ledger, record) for record in ledger.mended(running, tenant, group, AT_ONCE)])
@@ -152,8 +152,8 @@ def store(ledger: Ledger, job: NewJob, adopted_by: AdoptedBy | None) -> Enqueued
     check_times(job, ledger.clock.now())
     if one(ledger.db, "SELECT 1 FROM jobs WHERE ticket = ?", job.ticket_id) is not None:
         raise taken(job.ticket_id)
-    depth, size, outbox = totals(ledger)
-    check_room(job, ledger.options, held=depth + outbox, bytes_held=size)
+    totals = ledger.tally.totals
+    check_room(job, ledger.options, held=totals.depth + totals.outbox, bytes_held=totals.bytes)
     record = ledger.insert(job)
     if adopted_by is None:
         return Enqueued(job=ledger.shown(record), created=True)
@@ -179,12 +179,6 @@ def new_hold(ledger: Ledger, worker: str, lease_seconds: float, *, claim_id: str
 def by_key(ledger: Ledger, tenant: str, idempotency_key: str) -> Record | None:
     """Return the job that has a key."""
     return ledger.first("WHERE j.tenant = ? AND j.key = ?", tenant, idempotency_key)
-
-
-def totals(ledger: Ledger) -> tuple[int, int, int]:
-    """Return depth, bytes and outbox length."""
-    depth, size, outbox = one(ledger.db, "SELECT depth, bytes, outbox FROM totals") or (0, 0, 0)
-    return integer(depth), integer(size), integer(outbox)
 
 
 def result_of(ledger: Ledger, record: Record) -> bytes | None:

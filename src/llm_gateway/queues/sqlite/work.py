@@ -239,9 +239,7 @@ def finished(ledger: Ledger, lease: Lease, disposition: Disposition) -> FinishRe
     if record.hold is None or record.hold.token != lease.token:
         return FinishReply(accepted=False, state=record.view.state)
     decided = settle(record.view, disposition, ledger.clock.now())
-    if decided.result is not None:
-        ledger.db.execute("UPDATE contents SET result = ? WHERE id = ?", (decided.result, record.id))
-    after = ledger.apply(record, decided.trigger, decided.view, settled=lease.token)
+    after = ledger.apply(record, decided.trigger, decided.view, settled=lease.token, result=decided.result)
     park(ledger, record, disposition)
     return FinishReply(accepted=True, state=after.view.state)
 
@@ -259,7 +257,7 @@ def park(ledger: Ledger, record: Record, disposition: Disposition) -> None:
 def swept(ledger: Ledger, limit: int) -> Swept:
     """Do what `FileWork.sweep` says."""
     now, dead = time_of(ledger.clock.now()), 0
-    expired, damaged = ledger.all("WHERE j.place IS NOT NULL AND j.expires <= ? ORDER BY j.expires LIMIT ?", now, limit)
+    expired, damaged = ledger.all("WHERE j.live = 1 AND j.expires <= ? ORDER BY j.expires LIMIT ?", now, limit)
     for record in expired:
         ledger.end(record, Trigger.EXPIRED, Fault.DEADLINE)
     held = "WHERE j.place = 'held' AND j.sort <= ? ORDER BY j.sort LIMIT ?"

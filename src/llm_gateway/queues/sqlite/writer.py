@@ -19,6 +19,7 @@ from typing import Final, Protocol, TypeVar
 from llm_gateway.errors import DurabilityUnknown, LLMGatewayError, QueueError, QueueUnavailable
 from llm_gateway.queues.sqlite.rows import Damaged
 from llm_gateway.queues.sqlite.schema import one
+from llm_gateway.queues.sqlite.tally import Tally
 from llm_gateway.queues.sqlite.wakes import Changes, Wakes
 
 __all__ = ["Desk", "Opened", "Writer"]
@@ -37,6 +38,11 @@ class Opened(Protocol):
     @property
     def db(self) -> sqlite3.Connection:
         """The connection."""
+        ...
+
+    @property
+    def tally(self) -> Tally:
+        """What is counted within a transaction."""
         ...
 
     def tidy(self) -> None:
@@ -166,8 +172,8 @@ class Writer:
         try:
             opened = self._open_file()
         except Exception as error:
-            # Told to whoever starts the queue, as it is: the thread has no caller of its own.
-            self._tell(self._fail_opening, error)
+            # Told to whoever starts the queue: the thread has no caller of its own.
+            self._tell(self._fail_opening, translated(error))
             return
         try:
             self._tell(self._opened.set_result, None)
@@ -233,12 +239,14 @@ def transact(opened: Opened, batch: list[Errand]) -> None:
     writes = any(errand.writes for errand in batch)
     try:
         db.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+        opened.tally.begin()
         for errand in batch:
-            attempt(db, errand)
+            attempt(opened, errand)
         if writes:
             opened.tidy()
-    except sqlite3.Error as error:
-        abandon(db, batch, unavailable(error))
+            opened.tally.write()
+    except (sqlite3.Error, Damaged) as error:
+        abandon(db, batch, refusal(error))
         return
     try:
         db.execute("COMMIT")
@@ -247,12 +255,13 @@ def transact(opened: Opened, batch: list[Errand]) -> None:
         abandon(db, batch, unavailable(error) if certain else unknown(error))
 
 
-def attempt(db: sqlite3.Connection, errand: Errand) -> None:
+def attempt(opened: Opened, errand: Errand) -> None:
     """Do one piece of work inside a savepoint.
 
     Raises:
         sqlite3.Error: the whole transaction is gone.
     """
+    db, mark = opened.db, opened.tally.mark()
     db.execute("SAVEPOINT errand")
     try:
         errand.result = errand.work()
@@ -261,6 +270,7 @@ def attempt(db: sqlite3.Connection, errand: Errand) -> None:
         errand.error = translated(error)
         # After some errors SQLite has undone everything already; this then fails, and the batch with it.
         db.execute("ROLLBACK TO errand")
+        opened.tally.restore(mark)
     db.execute("RELEASE errand")
 
 
@@ -279,7 +289,7 @@ def look(opened: Opened) -> Changes:
     """Tell what changed; everything, when the file cannot say."""
     try:
         return opened.changes()
-    except sqlite3.Error:
+    except (sqlite3.Error, Damaged):
         return Changes(everything=True)
 
 
@@ -298,11 +308,14 @@ def closed() -> QueueUnavailable:
 
 def translated(error: Exception) -> Exception:
     """Return what the caller is to hear."""
-    if isinstance(error, sqlite3.Error):
-        return unavailable(error)
+    return refusal(error) if isinstance(error, sqlite3.Error | Damaged) else error
+
+
+def refusal(error: sqlite3.Error | Damaged) -> LLMGatewayError:
+    """Say that nothing was stored, and why."""
     if isinstance(error, Damaged):
         return QueueError(str(error), next_step="Restore the queue file from a backup.")
-    return error
+    return unavailable(error)
 
 
 def unavailable(error: sqlite3.Error) -> QueueUnavailable:
