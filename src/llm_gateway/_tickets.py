@@ -301,7 +301,7 @@ def _written(request: LLMRequest, schema: OutputSchema) -> bytes:
         return StoredJob(request=request, schema=schema).write()
     except PydanticSerializationError:
         message = "The request holds something that cannot be written as JSON."
-    raise InvalidRequest(message, next_step="Build it anew; a copy is not checked.")
+    raise InvalidRequest(message, next_step="Build it anew; what is changed in place is not checked.")
 
 
 def in_queue(receipt: Receipt, job: JobView) -> Receipt:

@@ -8,6 +8,7 @@ import pytest
 from tests.cli.stage import Stage
 
 from llm_gateway import Lane
+from llm_gateway.cli.desk import WINDOW
 from llm_gateway.cli.looking import drained
 from llm_gateway.queues.sqlite import SqliteQueue
 from llm_gateway.testing import Faults
@@ -230,3 +231,11 @@ async def test_drop_outbox(stage: Stage, desk: Stage) -> None:
     assert {"dropped": 3} == (await desk.ran("queue", "drop-outbox", "--yes", "--json")).document
     await stage.submitted(1)
     assert 0 == (await desk.ran("queue", "stats", "--json")).document["outbox"]
+
+
+async def test_failed_ones_are_found_behind_many(stage: Stage, desk: Stage) -> None:
+    """Failed tickets are listed, however many newer ones there are than the list looks at."""
+    (ticket,) = await failed(stage, 1)
+    await stage.submitted(WINDOW + 1)
+    listed = (await desk.ran("queue", "list", "--state", "failed", "--json")).rows("tickets")
+    assert [ticket] == [found["ticket_id"] for found in listed]

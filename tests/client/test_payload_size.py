@@ -13,12 +13,18 @@ from llm_gateway._core.schema import TEXT
 from llm_gateway.errors import PayloadTooLarge
 from llm_gateway.options import QueueOptions
 
+BARE: dict[str, object] = {"metadata": {}}
 
-@pytest.mark.parametrize("metadata", [{}, {"pair": 7}], ids=["bare", "metadata"])
-async def test_limit_is_exact(desk: Desk, question: LLMRequest, metadata: dict[str, int]) -> None:
-    """A body of just the limit is sent, and one byte more is not; metadata counts where there is some."""
-    asked = question.model_copy(update={"metadata": metadata})
-    size = len(desk.provider.prepare(asked, TEXT).body) + (len(write_echo(asked)) if metadata else 0)
+
+@pytest.mark.parametrize(
+    "echoed",
+    [BARE, {"metadata": {"pair": 7}}, BARE | {"trace_context": {"traceparent": "00-1-2-01"}}],
+    ids=["bare", "metadata", "trace"],
+)
+async def test_limit_is_exact(desk: Desk, question: LLMRequest, echoed: dict[str, object]) -> None:
+    """A body of just the limit is sent, and one byte more is not; what is echoed counts where there is some."""
+    asked = question.model_copy(update=echoed)
+    size = len(desk.provider.prepare(asked, TEXT).body) + (len(write_echo(asked)) if echoed != BARE else 0)
     exact, short = (replace(desk.parts, queue=QueueOptions(max_payload_bytes=most)) for most in (size, size - 1))
     async with LLMClient([desk.provider], None, exact) as client:
         assert isinstance(await client.complete(asked), Completed)

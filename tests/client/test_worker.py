@@ -13,7 +13,7 @@ from tests.client.desk import Desk, outage
 
 from llm_gateway import Completed, LLMClient, LLMRequest, Message, Pending, TicketEvent
 from llm_gateway._core.circuit import CircuitKey, CircuitState
-from llm_gateway._core.jobs import Swept
+from llm_gateway._core.jobs import Disposition, FinishReply, Lane, Lease, Release, Swept
 from llm_gateway._core.observations import ObservationKind
 from llm_gateway._core.schema import TEXT
 from llm_gateway._facts import Fault
@@ -22,6 +22,7 @@ from llm_gateway.errors import (
     InvalidRequest,
     LLMGatewayError,
     ModelNotFound,
+    QueueUnavailable,
     QuotaExhausted,
     TicketExpired,
     TicketFailed,
@@ -382,3 +383,25 @@ async def test_result_that_is_not_there_yet(desk: Desk, client: LLMClient, quest
         assert isinstance(outcome, Pending)
         assert (None, None) == (outcome.ticket.reason, outcome.ticket.position)
         desk.provider.release()
+
+
+class Lavish(MemoryQueue):
+    """A queue that gives out one job more than it is asked for, and takes none back."""
+
+    async def claim(self, lane: Lane, count: int, *, worker: str, lease_seconds: float, claim_id: str) -> list[Lease]:
+        return await super().claim(lane, count + 1, worker=worker, lease_seconds=lease_seconds, claim_id=claim_id)
+
+    async def finish(self, lease: Lease, disposition: Disposition) -> FinishReply:
+        if isinstance(disposition, Release):
+            message = "The queue is out."
+            raise QueueUnavailable(message)
+        return await super().finish(lease, disposition)
+
+
+async def test_surplus_that_cannot_go_back(desk: Desk, question: LLMRequest) -> None:
+    """A job too many that the queue does not take back keeps those that were wanted from nothing."""
+    queue = Lavish(clock=desk.clock)
+    async with LLMClient([desk.provider], queue, desk.parts) as client:
+        tickets = [(await client.submit(question)).ticket.id for _ in range(2)]
+        async with client.worker(concurrency=1):
+            assert isinstance(await client.result(tickets[0], timeout=5.0), Completed)

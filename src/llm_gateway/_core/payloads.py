@@ -94,7 +94,7 @@ def write_echo(request: LLMRequest) -> bytes:
         return written.encode()
     except (TypeError, ValueError, RecursionError):
         message = "The metadata holds something that cannot be written as JSON."
-    raise InvalidRequest(message, next_step="Build the request anew; a copy is not checked.")
+    raise InvalidRequest(message, next_step="Build the request anew; what is changed in place is not checked.")
 
 
 def read_echo(data: bytes) -> Echo:
